@@ -1,0 +1,1 @@
+"""Hooks, the addon manager, options, and the addons that come with the proxy."""

@@ -1,0 +1,1 @@
+"""What hooks see: flows, messages, connections. Plain data, no I/O, imports nothing of ours."""

@@ -1,0 +1,52 @@
+"""The policy seam: the few questions the core asks that are not events. Any addon may implement any of them.
+
+The first addon with an opinion wins (rules stand first in the chain); `None` passes the question on. With no opinion
+at all TLS is relayed, bodies stream and names are resolved as usual.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from rulesproxy.model.connection import Client
+from rulesproxy.model.effects import Route
+from rulesproxy.model.flow import HTTPFlow
+from rulesproxy.model.tls import Tunnel
+
+
+class TlsVerdict(enum.Enum):
+    INTERCEPT = "intercept"
+    RELAY = "relay"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsDecision:
+    """What to do with a tunnel that starts TLS, why, and where a relayed tunnel goes instead of its target."""
+
+    verdict: TlsVerdict
+    rule: str | None = None
+    route: Route | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NameAnswer:
+    """A rule's answer for a name the proxy is about to dial: addresses, or a failure with the rule to name."""
+
+    addresses: tuple[str, ...] = ()
+    rcode: str = "NOERROR"
+    rule: str = ""
+
+
+class Policy(Protocol):
+    """Implemented by addons, each method optional. All are synchronous and must not block."""
+
+    def tls_decision(self, tunnel: Tunnel) -> TlsDecision | None: ...
+
+    def needs_body(self, flow: HTTPFlow, phase: Literal["request", "response"]) -> bool:
+        """True if the body must be complete before the `request` (`response`) hook."""
+        ...
+
+    def resolve(self, name: str, client: Client | None) -> NameAnswer | None: ...
