@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 from rulesproxy.model.connection import Address
 from rulesproxy.net.buffer import ChunkBuffer
@@ -128,8 +128,8 @@ class TCPStream(asyncio.Protocol):
     # --- called by the event loop -----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport  # the loop has set TCP_NODELAY
+        # A cast: uvloop's transports do not derive from asyncio's. Both loops have set TCP_NODELAY.
+        self._transport = cast(asyncio.Transport, transport)
         self.peername = _address(transport.get_extra_info("peername"))
         self.sockname = _address(transport.get_extra_info("sockname"))
         if self._on_connected is not None:
