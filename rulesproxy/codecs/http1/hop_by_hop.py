@@ -1,0 +1,77 @@
+"""Fields that end at the next hop, and fields that may not come as trailers: RFC 9110 §7.6.1 and §6.5.1."""
+
+from __future__ import annotations
+
+from rulesproxy.model.headers import Field, Fields
+
+_HOP_BY_HOP = frozenset((
+    b"connection", b"proxy-connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade", b"http2-settings",
+))
+_PROXY_AUTH = frozenset((b"proxy-authenticate", b"proxy-authorization", b"proxy-authentication-info"))
+_ALL = _HOP_BY_HOP | _PROXY_AUTH
+
+# What a Connection field cannot take away: fields meant for the other end. Naming them is an attack or a mistake.
+_END_TO_END = frozenset((
+    b"host", b"content-length", b"content-type", b"content-encoding", b"content-range", b"content-location", b"trailer",
+    b"authorization", b"www-authenticate", b"cookie", b"set-cookie", b"cache-control", b"expires", b"age", b"date",
+    b"etag", b"last-modified", b"location", b"vary", b"range", b"accept-ranges", b"expect", b"max-forwards", b"via",
+    b"origin", b"referer", b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip",
+    b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range",
+    b"strict-transport-security", b"content-security-policy", b"x-content-type-options", b"x-frame-options",
+))
+
+_NO_TRAILER = _ALL | frozenset((
+    # framing, routing, request modifiers
+    b"content-length", b"trailer", b"host", b"expect", b"max-forwards", b"range", b"cache-control", b"pragma",
+    b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range", b"forwarded", b"via",
+    b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto",
+    # authentication and state
+    b"authorization", b"www-authenticate", b"authentication-info", b"cookie", b"set-cookie",
+    # response control and how the content is to be read
+    b"age", b"date", b"expires", b"location", b"retry-after", b"vary", b"warning", b"content-encoding",
+    b"content-type", b"content-range",
+))
+
+
+def strip_hop_by_hop(fields: Fields, *, keep_proxy_auth: bool = False, keep_upgrade: bool = False) -> Fields:
+    """The fields that travel on.
+
+    `TE: trailers` stays, alone, when it was there: trailers do travel on (over HTTP/1 the sender adds
+    `Connection: TE`, RFC 9110 §10.1.4). `keep_proxy_auth` keeps the Proxy-Auth* fields, for a next hop that is a proxy.
+    `keep_upgrade` keeps Upgrade and one `Connection: upgrade` where the message had both.
+    """
+    names = [name.lower() for name, _ in fields]
+    if _ALL.isdisjoint(names):
+        return fields
+    options = _connection_options(fields)
+    dropped = _HOP_BY_HOP | (options - _END_TO_END)
+    dropped = dropped - _PROXY_AUTH if keep_proxy_auth else dropped | _PROXY_AUTH
+    keep_upgrade = keep_upgrade and b"upgrade" in options and b"upgrade" in names
+    kept: list[Field] = []
+    for key, field in zip(names, fields, strict=True):
+        if key not in dropped:
+            kept.append(field)
+        elif key == b"te" and _accepts_trailers(field[1]) and (b"TE", b"trailers") not in kept:
+            kept.append((b"TE", b"trailers"))
+        elif key == b"upgrade" and keep_upgrade:
+            kept.append(field)
+    if keep_upgrade:
+        kept.append((b"Connection", b"upgrade"))
+    return tuple(kept)
+
+
+def safe_trailers(fields: Fields) -> Fields:
+    """Trailers that may travel on: nothing that frames, routes, authenticates or says how to read the content."""
+    return tuple([field for field in fields if field[0].lower() not in _NO_TRAILER])
+
+
+def _connection_options(fields: Fields) -> frozenset[bytes]:
+    return frozenset(
+        option.strip(b" \t")
+        for name, value in fields if name.lower() == b"connection"
+        for option in value.lower().split(b",")
+    )
+
+
+def _accepts_trailers(te: bytes) -> bool:
+    return any(part.partition(b";")[0].strip(b" \t") == b"trailers" for part in te.lower().split(b","))
