@@ -114,6 +114,22 @@ class DNSMessage:
         # RFC 6891 §6.2.3: values below 512 mean 512.
         return UDP_MINIMUM if opt is None else max(UDP_MINIMUM, min(opt.class_, UDP_MAXIMUM))
 
+    def chain(self, name: str, type_: int) -> list[ResourceRecord]:
+        """The records that answer for `name`: its CNAME records in turn, then those of the type at the end of them.
+
+        Records about anything else are left out, whoever put them there.
+        """
+        found: list[ResourceRecord] = []
+        owner = dns_wire.fold(name)
+        for _ in range(len(self.answers) + 1):
+            at_owner = [record for record in self.answers if dns_wire.fold(record.name) == owner]
+            aliases = [record for record in at_owner if record.type == types.CNAME]
+            if not aliases or type_ == types.CNAME:
+                return found + [record for record in at_owner if record.type == type_]
+            found.append(aliases[0])
+            owner = dns_wire.fold(aliases[0].domain_name)
+        raise DNSError(f"the CNAME records of {name} go round in a circle")
+
     @property
     def size(self) -> int:
         """Octets on the wire."""
