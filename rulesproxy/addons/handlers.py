@@ -57,6 +57,11 @@ class Member:
                 return None
         return Handler(self.name, call)
 
+    @property
+    def prefix(self) -> str:
+        """What the names of the addons it carries begin with: nothing for a mere container."""
+        return self.name[:self.name.rfind("/") + 1] if getattr(self.addon, "container", False) else self.name + "/"
+
     def policy(self, method: str) -> Callable[..., Any] | None:
         return _function(self.addon, method)
 
@@ -64,11 +69,11 @@ class Member:
 def traverse(addons: Iterable[Any], prefix: str = "") -> Iterator[Member]:
     """Each addon before the addons it carries in `addons`, in order."""
     for addon in addons:
-        name = prefix + addon_name(addon)
-        yield Member(addon, name)
+        member = Member(addon, prefix + addon_name(addon))
+        yield member
         children = getattr(addon, "addons", None)
         if isinstance(children, list | tuple):
-            yield from traverse(children, name + "/")
+            yield from traverse(children, member.prefix)
 
 
 def addon_name(addon: Any) -> str:

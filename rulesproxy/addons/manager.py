@@ -133,11 +133,11 @@ class AddonManager:
         Raises what `add` raises, with the old addons still in the chain and every option as it was. Afterwards the
         old ones got `done` and the new ones, once the proxy runs, `running`.
         """
-        prefix = next((member.name + "/" for member in self._members if member.addon is parent), None)
-        if prefix is None:
+        place = next((member for member in self._members if member.addon is parent), None)
+        if place is None:
             raise AddonManagerError(f"addon {parent!r} is not in the chain")
-        leaving = tuple(traverse(parent.addons, prefix))
-        entering = self._entering(addons, [], prefix)
+        leaving = tuple(traverse(parent.addons, place.prefix))
+        entering = self._entering(addons, [], place.prefix)
         self._enter(entering)
         parent.addons = addons
         self.refresh()
@@ -198,7 +198,12 @@ class AddonManager:
             except Exception as exc:
                 _log_failure(name, DoneHook.name, exc)
 
-        task = asyncio.get_running_loop().create_task(finish())
+        farewell = finish()
+        try:
+            task = asyncio.get_running_loop().create_task(farewell)
+        except RuntimeError:  # start-up failed before there was a loop: no one else is waiting
+            asyncio.run(farewell)
+            return
         self._farewells.add(task)
         task.add_done_callback(self._farewells.discard)
 
@@ -216,13 +221,19 @@ class AddonManager:
 
     async def shutdown(self) -> None:
         """Fire `done` on every addon and empty the chain."""
-        members = self._members
         self._running = False
-        await self._tell(members, DoneHook())
+        told: list[Member] = []
+        # One by one from the chain as it is now: a script may still be exchanged until its watcher has stopped.
+        while (member := self._first_not_in(told)) is not None:
+            told.append(member)
+            await self._tell([member], DoneHook())
         self._roots = []
         self.refresh()
         while self._farewells:
             await asyncio.wait(self._farewells)
+
+    def _first_not_in(self, told: Sequence[Member]) -> Member | None:
+        return next((member for member in self._members if all(member.addon is not one.addon for one in told)), None)
 
     async def _tell(self, members: Sequence[Member], hook: Hook) -> None:
         for member in members:

@@ -133,14 +133,17 @@ class Options:
 
         `name` alone means true. Unknown names wait for a script to declare them; see `check_deferred`.
         """
-        texts: dict[str, list[str]] = {}
+        texts: dict[str, list[str | bool]] = {}
         for assignment in assignments:
             name, equals, text = assignment.partition("=")
-            texts.setdefault(name.strip().replace("-", "_"), []).append(text if equals else "true")
+            texts.setdefault(name.strip().replace("-", "_"), []).append(text if equals else True)
         self.load({name: values if len(values) > 1 else values[0] for name, values in texts.items()}, "--set")
 
-    def load(self, values: Mapping[str, str | list[str] | None], source: str) -> None:
-        """Apply values that were read as text; `source` opens every error message. Unknown names wait."""
+    def load(self, values: Mapping[str, Any], source: str) -> None:
+        """Apply values: a text is read as the option's type, a list of texts is for list options.
+
+        `source` opens every error message. Unknown names wait.
+        """
         known: dict[str, Any] = {}
         for name, value in values.items():
             if name in self._specs:
@@ -183,13 +186,12 @@ class Options:
 
 
 def _read(spec: OptionSpec, value: Any, source: str) -> Any:
+    """A value as written in `source`. Raises OptionsError."""
     try:
-        if isinstance(value, str):
-            return spec.parse(value)
         if isinstance(value, list) and not is_list(spec):
             if source != "--set":
                 raise OptionsError(f"option {spec.name}: expected one value, not a list")
-            return spec.parse(value[-1])
-        return spec.check(value)
+            value = value[-1]
+        return spec.parse(value) if isinstance(value, str) else spec.check(value)
     except OptionsError as exc:
         raise OptionsError(f"{source}: {exc}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from rulesproxy.addons.handlers import Member
 from rulesproxy.addons.options import Options
 from rulesproxy.model.connection import Client
 from rulesproxy.model.flow import HTTPFlow
+from rulesproxy.model.names import is_ip
 from rulesproxy.model.policy import NameAnswer, TlsDecision, TlsVerdict
 from rulesproxy.model.tls import Tunnel
 
@@ -121,10 +121,4 @@ def _failed(addon: str, method: str, exc: Exception) -> None:
 
 def _is_unnamed(tunnel: Tunnel) -> bool:
     """TLS to a bare address without SNI: before the ClientHello the name may still come."""
-    if tunnel.client_hello is None or tunnel.client_hello.sni:
-        return False
-    try:
-        ipaddress.ip_address(tunnel.host.strip("[]"))
-    except ValueError:
-        return False
-    return True
+    return tunnel.client_hello is not None and not tunnel.client_hello.sni and is_ip(tunnel.host)

@@ -1,7 +1,8 @@
 """What `--set addon_errors=refuse` does when a handler raised: the exchange in hand does not pass unjudged.
 
 * `http_connect requestheaders request`, and `response` while the body is still here: the answer becomes a 500 page.
-* every other event of a flow (HTTP, DNS, …): the flow is killed.
+* `dns_request dns_response`: the answer becomes SERVFAIL.
+* every other event of a flow: the flow is killed.
 * `client_connected` and `server_connect`: the connection's `error` is set, which closes or prevents it.
 
 Other events cannot be refused; the failure is only logged.
@@ -12,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from rulesproxy.model.connection import Client, ServerConnectionHookData
+from rulesproxy.model.dns import DNSFlow, response_codes
 from rulesproxy.model.flow import Flow, HTTPFlow
 from rulesproxy.model.http import Response
 
@@ -25,6 +27,8 @@ def refuse(hook_name: str, argument: Any, addon_name: str) -> None:
         argument.response = Response.make(
             500, f"rulesproxy: {reason}; see the log.\n",
             {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"})
+    elif isinstance(argument, DNSFlow) and hook_name in ("dns_request", "dns_response"):
+        argument.response = argument.request.fail(response_codes.SERVFAIL)
     elif isinstance(argument, Flow):
         argument.kill()
     elif isinstance(argument, Client):

@@ -1,0 +1,103 @@
+"""The proxy's own options: one declaration each, typed for the code that reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
+from rulesproxy.addons.option_types import Size
+from rulesproxy.addons.options import Options
+
+_OPTIONAL = Optional[str]  # noqa: UP045 - one spelling for all declarations, as scripts write it
+_STRINGS = Sequence[str]
+_TINY = 0.01  # seconds; a time limit of zero would refuse everything
+
+
+class ProxyOptions(Options):
+    """Options as `rulesproxy run` knows them. The annotations repeat the declarations for the type checker."""
+
+    mode: tuple[str, ...]
+    allow_remote: bool
+    confdir: str | None
+    rules: tuple[str, ...]
+    profile: str | None
+    identity: str
+    decrypt: str
+    unnamed: str
+    stale_tunnels: str
+    verify_upstream: bool
+    upstream_ca: str | None
+    resolvers: tuple[str, ...]
+    addon_errors: str
+    connect_timeout: float
+    tls_timeout: float
+    head_timeout: float
+    body_timeout: float
+    idle_timeout: float
+    dns_timeout: float
+    rule_body_limit: int
+    connections: int
+    grace: float
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._declare_listening()
+        self._declare_rules()
+        self._declare_tls()
+        self._declare_limits()
+
+    def _declare_listening(self) -> None:
+        self.add("mode", _STRINGS, (),
+                 "Where to listen, as `NAME@HOST:PORT`: `regular@127.0.0.1:8080`, `dns@127.0.0.1:8053`. Given several "
+                 "times, all of them run. Without a TCP mode `regular@127.0.0.1:8080` runs.")
+        self.add("allow_remote", bool, False,
+                 "Allow listening on addresses other machines can reach. Whoever reaches the proxy can use it.")
+        self.add("confdir", _OPTIONAL, None,
+                 "The folder with the certificate authority and `config.yaml`. Without it `$RULESPROXY_CONFDIR`, "
+                 "`$XDG_CONFIG_HOME/rulesproxy` or `~/.config/rulesproxy`. Cannot be set in `config.yaml`.")
+        self.add("connections", int, 10_000, "The most client connections at a time; more wait in the listen queue.",
+                 minimum=1)
+        self.add("grace", float, 5.0, "Seconds that open exchanges get to finish at shutdown.", minimum=0)
+
+    def _declare_rules(self) -> None:
+        self.add("rules", _STRINGS, (),
+                 "The rule files and folders in use and the digest of their content. Kept by the reloader: name rules "
+                 "on the command line.")
+        self.add("profile", _OPTIONAL, None,
+                 "The profile whose variables hold and whose rules are on; may change while the proxy runs.")
+        self.add("stale_tunnels", str, "close",
+                 "What happens after a reload to open tunnels that the new rules would decide differently: `close` at "
+                 "their next silence, or `keep` until they end.", ("close", "keep"))
+        self.add("rule_body_limit", Size, 10 << 20,
+                 "The most bytes of a body, as received, that are held back for a rule or a script. A longer one "
+                 "streams.")
+        self.add("addon_errors", str, "continue",
+                 "What happens when a script raises: `continue` with the next addon, or `refuse` the exchange: a 500 "
+                 "page while an answer is possible, otherwise the flow is killed.", ("continue", "refuse"))
+
+    def _declare_tls(self) -> None:
+        self.add("decrypt", str, "auto",
+                 "Which TLS is decrypted: `auto`, what a rule needs, and everything while a script has HTTP hooks; "
+                 "`named`, only hosts that rules name; `none`, nothing.", ("auto", "named", "none"))
+        self.add("unnamed", str, "relay",
+                 "What happens to TLS for a bare address without a server name: `relay`, `intercept` or `refuse`.",
+                 ("relay", "intercept", "refuse"))
+        self.add("identity", str, "refuse",
+                 "What happens when a decrypted request names another host than its tunnel: `refuse` with 421, or "
+                 "`warn` and go on.", ("refuse", "warn"))
+        self.add("verify_upstream", bool, True, "Check the certificates of servers.")
+        self.add("upstream_ca", _OPTIONAL, None,
+                 "A PEM file with authorities to trust for servers, beside the system's.")
+        self.add("resolvers", _STRINGS, (),
+                 "Name servers (`ADDRESS` or `ADDRESS:PORT`) to ask instead of the system's resolver, in order.")
+
+    def _declare_limits(self) -> None:
+        self.add("connect_timeout", float, 10.0, "Seconds to reach a server, all its addresses together.",
+                 minimum=_TINY)
+        self.add("tls_timeout", float, 10.0, "Seconds for a TLS handshake, on either side.", minimum=_TINY)
+        self.add("head_timeout", float, 10.0, "Seconds from the first byte of a request head to its last.",
+                 minimum=_TINY)
+        self.add("body_timeout", float, 60.0, "Seconds a body may stand still.", minimum=_TINY)
+        self.add("idle_timeout", float, 300.0, "Seconds a connection may be silent between exchanges, or a tunnel "
+                 "altogether.", minimum=_TINY)
+        self.add("dns_timeout", float, 5.0, "Seconds for a DNS answer, all resolvers together.", minimum=_TINY)
