@@ -6,9 +6,6 @@ ProtocolError. Anything two implementations might read differently is refused: t
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from rulesproxy.codecs.http1.grammar import CONTENT_LENGTH
 from rulesproxy.codecs.http1.messages import (
     BODY_UNTIL_CLOSE,
     CHUNKED_BODY,
@@ -20,24 +17,32 @@ from rulesproxy.codecs.http1.messages import (
 from rulesproxy.model.headers import Fields
 
 _MAX_LENGTH = 2**63 - 1
+_MAX_DIGITS = 19
 _REQUEST_NAMES = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"))
 _RESPONSE_NAMES = frozenset((b"content-length", b"transfer-encoding", b"connection"))
 _BODYLESS_STATUS = frozenset((204, 304))
 
-
-class RequestFacts(NamedTuple):
-    framing: Framing
-    keep_alive: bool
-    expect_continue: bool
-    host: bytes | None
+#: Names, as spelled, that have no say here: most lines of most heads. Bounded, for names come from the network.
+_bystanders: set[bytes] = set()
+_BYSTANDERS_MAX = 4096
+_BYSTANDER_LENGTH = 64
 
 
-def frame_request(method: str, version: str, fields: Fields) -> RequestFacts:
+def _remember(name: bytes) -> None:
+    if len(_bystanders) < _BYSTANDERS_MAX and len(name) <= _BYSTANDER_LENGTH:
+        _bystanders.add(name)
+
+
+def frame_request(method: str, version: str, fields: Fields) -> tuple[Framing, bool, bool, bytes | None]:
+    """Framing, whether the client wants another exchange, whether it waits for 100-continue, and the Host value."""
     host = length = coding = connection = None
     expect_continue = False
     for name, value in fields:
+        if name in _bystanders:
+            continue
         key = name.lower()
         if key not in _REQUEST_NAMES:
+            _remember(name)
             continue
         if key == b"host":
             if host is not None:  # RFC 9112 §3.2
@@ -62,15 +67,19 @@ def frame_request(method: str, version: str, fields: Fields) -> RequestFacts:
             raise ProtocolError(400, "a CONNECT request cannot have a body")
     # RFC 9112 §9.3: a proxy does not keep a connection with an HTTP/1.0 client.
     keep_alive = modern and (connection is None or not _has_option(connection, b"close"))
-    return RequestFacts(framing, keep_alive, expect_continue and modern, host)
+    return framing, keep_alive, expect_continue and modern, host
 
 
 def frame_response(request_method: str, status: int, version: str, fields: Fields) -> tuple[Framing, bool]:
     """Framing, and whether the server keeps the connection open."""
     length = coding = connection = None
     for name, value in fields:
+        if name in _bystanders:
+            continue
         key = name.lower()
         if key not in _RESPONSE_NAMES:
+            if key not in _REQUEST_NAMES:
+                _remember(name)
             continue
         if key == b"content-length":
             length = _only(length, value, 502)
@@ -105,7 +114,7 @@ def _body(length: bytes | None, coding: bytes | None, modern: bool, *, is_reques
         if coding.lower() != b"chunked":
             raise _coding_error(coding, is_request)
         return CHUNKED_BODY
-    if length is None or not CONTENT_LENGTH.match(length):  # RFC 9110 §8.6; `5, 5` is refused as well
+    if length is None or not length.isdigit() or len(length) > _MAX_DIGITS:  # RFC 9110 §8.6; `5, 5` is refused as well
         raise ProtocolError(status, "Content-Length is not a number")
     size = int(length)
     if size > _MAX_LENGTH:

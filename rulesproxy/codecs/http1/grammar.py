@@ -26,8 +26,6 @@ FIELD_PADDED = re.compile(rb"^(" + TCHAR + rb"++):(" + _VALUE + rb"*+)\r\n", re.
 BARE_LF = re.compile(rb"(?<!\r)\n")
 LENIENT_HEAD_END = re.compile(rb"\n\r?\n")  # what h11 takes for the end of a head
 
-CONTENT_LENGTH = re.compile(rb"[0-9]{1,19}\Z")
-
 # RFC 9112 §7.1.1, with a quoted-string that cannot hold control characters.
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
 _EXTENSION = (rb"[ \t]*+;[ \t]*+" + TCHAR + rb"++(?:[ \t]*+=[ \t]*+(?:" + TCHAR + rb"++|" + _QUOTED + rb"))?")

@@ -7,6 +7,8 @@ One regular expression reads the start line, one `findall` all field lines. What
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from rulesproxy.codecs.http1 import fallback
 from rulesproxy.codecs.http1.fields import parse_fields
 from rulesproxy.codecs.http1.framing import frame_request, frame_response
@@ -16,6 +18,7 @@ from rulesproxy.model.headers import Fields, to_text
 
 _METHODS = {name.encode(): name for name in (
     "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")}
+_REASONS = {status.phrase.encode(): status.phrase for status in HTTPStatus}
 _VERSIONS = {b"1": "HTTP/1.1", b"0": "HTTP/1.0"}
 
 
@@ -46,8 +49,9 @@ def parse_response_head(buf: bytes | bytearray, start: int, end: int, request_me
     fields = parse_fields(buf, line.end(), end - 2) if line is not None else None
     if line is None or fields is None:
         return None
-    minor, code, reason = line.groups()
-    return _response(int(code), to_text(reason or b""), _VERSIONS[minor], fields, request_method, limits)
+    minor, code, raw_reason = line.groups()
+    reason = _REASONS.get(raw_reason) or to_text(raw_reason or b"")
+    return _response(int(code), reason, _VERSIONS[minor], fields, request_method, limits)
 
 
 def parse_odd_response_head(raw: bytes, request_method: str, limits: Limits) -> ResponseHead:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from rulesproxy.model.headers import Field, Fields
 
 _HOP_BY_HOP = frozenset((
-    b"connection", b"proxy-connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade", b"http2-settings",
+    b"connection", b"proxy-connection", b"keep-alive", b"close", b"te", b"transfer-encoding", b"upgrade",
+    b"http2-settings",
 ))
 _PROXY_AUTH = frozenset((b"proxy-authenticate", b"proxy-authorization", b"proxy-authentication-info"))
 _ALL = _HOP_BY_HOP | _PROXY_AUTH
@@ -19,6 +22,8 @@ _END_TO_END = frozenset((
     b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range",
     b"strict-transport-security", b"content-security-policy", b"x-content-type-options", b"x-frame-options",
 ))
+
+_CACHED_LENGTH = 200
 
 _NO_TRAILER = _ALL | frozenset((
     # framing, routing, request modifiers
@@ -40,23 +45,23 @@ def strip_hop_by_hop(fields: Fields, *, keep_proxy_auth: bool = False, keep_upgr
     `Connection: TE`, RFC 9110 §10.1.4). `keep_proxy_auth` keeps the Proxy-Auth* fields, for a next hop that is a proxy.
     `keep_upgrade` keeps Upgrade and one `Connection: upgrade` where the message had both.
     """
-    names = [name.lower() for name, _ in fields]
-    if _ALL.isdisjoint(names):
-        return fields
-    options = _connection_options(fields)
-    dropped = _HOP_BY_HOP | (options - _END_TO_END)
-    dropped = dropped - _PROXY_AUTH if keep_proxy_auth else dropped | _PROXY_AUTH
-    keep_upgrade = keep_upgrade and b"upgrade" in options and b"upgrade" in names
     kept: list[Field] = []
-    for key, field in zip(names, fields, strict=True):
-        if key not in dropped:
+    hops: dict[bytes, bytes] = {}  # lower-case name: value, joined
+    for field in fields:
+        key = field[0].lower()
+        if key not in _ALL or (keep_proxy_auth and key in _PROXY_AUTH):
             kept.append(field)
-        elif key == b"te" and _accepts_trailers(field[1]) and (b"TE", b"trailers") not in kept:
-            kept.append((b"TE", b"trailers"))
-        elif key == b"upgrade" and keep_upgrade:
-            kept.append(field)
-    if keep_upgrade:
-        kept.append((b"Connection", b"upgrade"))
+        else:
+            hops[key] = hops[key] + b"," + field[1] if key in hops else field[1]
+    if not hops:
+        return fields
+    options = _options(hops.get(b"connection", b""))
+    if not options <= _HOP_BY_HOP:
+        kept = [field for field in kept if field[0].lower() not in options]
+    if b"te" in hops and _accepts_trailers(hops[b"te"]):
+        kept.append((b"TE", b"trailers"))
+    if keep_upgrade and b"upgrade" in options and b"upgrade" in hops:
+        kept += [(b"Upgrade", hops[b"upgrade"]), (b"Connection", b"upgrade")]
     return tuple(kept)
 
 
@@ -65,12 +70,18 @@ def safe_trailers(fields: Fields) -> Fields:
     return tuple([field for field in fields if field[0].lower() not in _NO_TRAILER])
 
 
-def _connection_options(fields: Fields) -> frozenset[bytes]:
-    return frozenset(
-        option.strip(b" \t")
-        for name, value in fields if name.lower() == b"connection"
-        for option in value.lower().split(b",")
-    )
+def _options(connection: bytes) -> frozenset[bytes]:
+    """What a Connection value lists, but for what it cannot take away."""
+    if len(connection) > _CACHED_LENGTH:
+        return _parsed_options(connection)
+    return _cached_options(connection)
+
+
+def _parsed_options(connection: bytes) -> frozenset[bytes]:
+    return frozenset(option.strip(b" \t") for option in connection.lower().split(b",")) - _END_TO_END
+
+
+_cached_options = lru_cache(maxsize=512)(_parsed_options)  # few values make up nearly all traffic
 
 
 def _accepts_trailers(te: bytes) -> bool:

@@ -41,15 +41,8 @@ class _State(enum.Enum):
     TRAILERS = enum.auto()
     UNTIL_CLOSE = enum.auto()
     RAW = enum.auto()  # no longer HTTP: a tunnel or an upgraded connection
+    BROKEN = enum.auto()  # after an error
 
-
-_BODY_STATES = {
-    FramingKind.NONE: _State.END,
-    FramingKind.LENGTH: _State.LENGTH,
-    FramingKind.CHUNKED: _State.CHUNK_LINE,
-    FramingKind.UNTIL_CLOSE: _State.UNTIL_CLOSE,
-}
-_EMPTY = Framing(FramingKind.LENGTH, 0)
 
 
 class Receiver:
@@ -118,14 +111,16 @@ class Receiver:
         """The next request head; None needs more data, or nothing more comes if `at_eof`."""
         self._begin_head(400)
         try:
-            start = self._skip_empty_lines()
-            end = self._buf.find(b"\r\n\r\n", max(self._scan - 3, start)) + 4
+            if self._buf.startswith(b"\r\n", self._pos):
+                self._skip_empty_lines()
+            start, seen = self._pos, self._scan - 3
+            end = self._buf.find(b"\r\n\r\n", seen if seen > start else start) + 4
             if end == 3:
                 self._partial_request(start)
                 return None
             head = parse_request_head(self._buf, start, end, self._limits)
         except ProtocolError as exc:
-            self._error = exc
+            self._break(exc)
             raise
         self._begin_body(end, head.framing)
         return head
@@ -133,9 +128,9 @@ class Receiver:
     def next_response(self, request_method: str) -> ResponseHead | None:
         """The next response head, 1xx included: after those call again. 101 ends HTTP, see `take_rest`."""
         self._begin_head(502)
-        start = self._pos
+        start, seen = self._pos, self._scan - 3
         try:
-            end = self._buf.find(b"\r\n\r\n", max(self._scan - 3, start)) + 4
+            end = self._buf.find(b"\r\n\r\n", seen if seen > start else start) + 4
             if end - start > self._limits.head:
                 raise ProtocolError(502, "the response head is too large")
             head = None if end == 3 else parse_response_head(self._buf, start, end, request_method, self._limits)
@@ -149,7 +144,7 @@ class Receiver:
                     raise ProtocolError(502, "the response head is too large")
                 head = parse_odd_response_head(self._slice(start, end), request_method, self._limits)
         except ProtocolError as exc:
-            self._error = exc
+            self._break(exc)
             raise
         self._begin_body(end, head.framing)
         if head.status == 101 or (request_method == "CONNECT" and 200 <= head.status < 300):
@@ -157,13 +152,18 @@ class Receiver:
         return head
 
     def _begin_head(self, status: int) -> None:
-        if self._error is not None:
-            raise self._error
-        if self._state is not _State.HEAD:
-            if self._state is not _State.END:
-                raise RuntimeError(f"a head was asked for in state {self._state.name}")
+        state = self._state
+        if state is not _State.HEAD:
+            if self._error is not None:
+                raise self._error
+            if state is not _State.END:
+                raise RuntimeError(f"a head was asked for in state {state.name}")
             self._state = _State.HEAD
         self._status = status
+
+    def _break(self, error: ProtocolError) -> None:
+        self._error = error
+        self._state = _State.BROKEN
 
     def _begin_body(self, end: int, framing: Framing) -> None:
         self._pos = self._scan = end
@@ -171,16 +171,23 @@ class Receiver:
         self._empty_lines = 0
         self._left = framing.length
         self._extensions = 0
-        self._state = _State.END if framing == _EMPTY else _BODY_STATES[framing.kind]
+        kind = framing.kind
+        if kind is FramingKind.NONE:
+            self._state = _State.END
+        elif kind is FramingKind.LENGTH:
+            self._state = _State.LENGTH if framing.length else _State.END
+        elif kind is FramingKind.CHUNKED:
+            self._state = _State.CHUNK_LINE
+        else:
+            self._state = _State.UNTIL_CLOSE
 
-    def _skip_empty_lines(self) -> int:
+    def _skip_empty_lines(self) -> None:
         # RFC 9112 §2.2
         while self._buf.startswith(b"\r\n", self._pos):
             self._pos += 2
             self._empty_lines += 1
             if self._empty_lines > _MAX_EMPTY_LINES:
                 raise ProtocolError(400, "too many empty lines before a request")
-        return self._pos
 
     def _partial_request(self, start: int) -> None:
         """Refuse what can never become a request, so that nobody waits for its end."""
@@ -214,8 +221,6 @@ class Receiver:
 
     def next_body(self) -> bytes | EndOfBody | None:
         """The next piece of the body, then EndOfBody once; None needs more data."""
-        if self._error is not None:
-            raise self._error
         try:
             while True:
                 match self._state:
@@ -237,8 +242,10 @@ class Receiver:
                         return self._rest_of_connection()
                     case _State.HEAD | _State.RAW:
                         raise RuntimeError("no message is being read")
+                    case _State.BROKEN:
+                        raise self._error or RuntimeError("broken without an error")
         except ProtocolError as exc:
-            self._error = exc
+            self._break(exc)
             raise
 
     def _end(self, end: EndOfBody) -> EndOfBody:

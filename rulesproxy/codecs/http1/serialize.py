@@ -26,14 +26,14 @@ def serialize_request(method: str, target: str, fields: Iterable[Field], version
     """The request head, blank line included. Raises ProtocolError(500) for anything illegal."""
     if not METHOD.match(method) or not REQUEST_TARGET.match(target) or version not in _VERSIONS:
         raise ProtocolError(500, "an illegal request line")
-    return _block(f"{method} {target} {version}\r\n".encode("ascii"), fields)
+    return _block(f"{method} {target} {version}".encode("ascii"), fields)
 
 
 def serialize_response(status: int, reason: str, fields: Iterable[Field], version: str = "HTTP/1.1") -> bytes:
     """The response head, blank line included. Raises ProtocolError(500) for anything illegal."""
     if not 100 <= status <= 999 or version not in _VERSIONS:
         raise ProtocolError(500, "an illegal status line")
-    return _block(b"%b %d %b\r\n" % (version.encode("ascii"), status, to_bytes(reason)), fields)
+    return _block(b"%b %d %b" % (version.encode("ascii"), status, to_bytes(reason)), fields)
 
 
 def encode_chunk(data: bytes) -> bytes:
@@ -43,14 +43,14 @@ def encode_chunk(data: bytes) -> bytes:
 
 def encode_last_chunk(trailers: Iterable[Field] = ()) -> bytes:
     """The end of a chunked body. Raises ProtocolError(500) for illegal trailers."""
-    return _block(b"0\r\n", trailers)
+    return _block(b"0", trailers)
 
 
 def _block(start: bytes, fields: Iterable[Field]) -> bytes:
     lines = fields if isinstance(fields, tuple | list) else list(fields)
     if not _known_names.issuperset(map(_names, lines)):
         _check_names(lines)
-    block = b"".join([start, *[b"%b: %b\r\n" % line for line in lines], b"\r\n"])
+    block = b"\r\n".join((start, *map(b": ".join, lines), b"\r\n"))
     # As many CRs and LFs as we put in ourselves: no value and no start line part brought its own.
     count = len(lines) + 2
     if (block.count(b"\n") != count or block.count(b"\r") != count
