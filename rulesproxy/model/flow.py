@@ -79,10 +79,12 @@ class HTTPFlow(Flow):
     """One HTTP exchange.
 
     `route`, `drop`, `pacing` and `local_file` are decisions as data: set by rules (or addons), carried out by the
-    proxy core. `rule` names the rule that answered, for pages and logs.
+    proxy core. `rule` names the rule that answered, for pages and logs. `body_overflow` is the phase whose body was
+    wanted whole but is larger than `rule_body_limit`: the `request` (`response`) hook fires before such a body, with
+    `raw_content` None, and the body streams unless the hook answers.
     """
 
-    __slots__ = ("drop", "local_file", "pacing", "request", "response", "route", "rule", "websocket")
+    __slots__ = ("body_overflow", "drop", "local_file", "pacing", "request", "response", "route", "rule", "websocket")
 
     type = "http"
 
@@ -97,6 +99,7 @@ class HTTPFlow(Flow):
         self.pacing: Pacing | None = None
         self.local_file: LocalFile | None = None
         self.rule: str | None = None
+        self.body_overflow: Literal["request", "response"] | None = None
 
     @property
     def timestamp_start(self) -> float:

@@ -1,0 +1,90 @@
+"""`Core`: what every session of one proxy shares.
+
+Comes in: addons, certificate authority, resolver, settings. Goes out: one object that sessions, tunnels and the
+upstream pool take their services from. It knows nothing of protocols.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from rulesproxy.addons.manager import AddonManager
+from rulesproxy.certs.authority import Authority
+from rulesproxy.certs.contexts import ServerContexts
+from rulesproxy.model.connection import Address
+from rulesproxy.model.names import is_ip
+from rulesproxy.net.resolve import Resolver
+from rulesproxy.proxy.settings import Settings
+
+if TYPE_CHECKING:
+    from rulesproxy.proxy.session import Session
+    from rulesproxy.proxy.upstream import UpstreamPool
+    from rulesproxy.proxy.virtual_host import VirtualHost
+
+log = logging.getLogger("rulesproxy")
+
+
+class Core:
+    """Services and state of a running proxy. `upstream` is set by `Proxy`, which owns both."""
+
+    __slots__ = ("addons", "authority", "closing", "contexts", "listening", "resolver", "sessions", "settings",
+                 "upstream", "virtual_host")
+
+    upstream: UpstreamPool
+
+    def __init__(self, addons: AddonManager, authority: Authority, resolver: Resolver,
+                 settings: Settings | None = None, virtual_host: VirtualHost | None = None) -> None:
+        self.addons = addons
+        self.authority = authority
+        self.contexts = ServerContexts(authority)
+        self.resolver = resolver
+        self.settings = settings if settings is not None else Settings()
+        self.virtual_host = virtual_host
+        #: Where our own listeners are, bound addresses with real port numbers.
+        self.listening: set[Address] = set()
+        self.sessions: set[Session] = set()
+        #: True from the moment the proxy stops: connections are not kept alive any more.
+        self.closing = False
+
+    def is_own_address(self, host: str, port: int) -> bool:
+        """True if dialling `host:port` would reach one of our own listeners: following it would loop.
+
+        `host` is an address or a canonical name; of names only `localhost` is judged here, other names when their
+        addresses are known.
+        """
+        candidates = [address for address, listening_port in self.listening if listening_port == port]
+        if not candidates:
+            return False
+        if host == "localhost":
+            return True
+        return is_ip(host) and _reaches(host, candidates)
+
+    def close_idle_sessions(self) -> None:
+        """Close the connections that wait for a next request; the others finish what they do."""
+        for session in tuple(self.sessions):
+            session.close_if_idle()
+
+    def reconsider_tunnels(self) -> int:
+        """Ask the policy again about every open tunnel; those it now decides differently end when they are quiet.
+
+        Answers how many (rule-language 6.3).
+        """
+        if self.settings.stale_tunnels == "keep":
+            return 0
+        return sum(session.reconsider() for session in tuple(self.sessions))
+
+
+def _reaches(host: str, listening: Iterable[str]) -> bool:
+    target = ip_address(host)
+    mapped = getattr(target, "ipv4_mapped", None)
+    target = mapped or target
+    # Linux connects 0.0.0.0 and :: to this machine; a wildcard listener is reached on every loopback address.
+    local = target.is_loopback or target.is_unspecified
+    for text in listening:
+        own = ip_address(text)
+        if own == target or (own.is_unspecified and local) or (target.is_unspecified and own.is_loopback):
+            return True
+    return False

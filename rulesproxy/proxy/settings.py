@@ -1,0 +1,44 @@
+"""What the proxy core can be told: timeouts, limits and policies, as plain attributes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+
+@dataclass(slots=True)
+class Settings:
+    """Times are seconds, sizes bytes. Assigning to an attribute takes effect from the next wait on."""
+
+    connect_timeout: float = 10.0
+    #: From the first byte of a request to the end of its head.
+    head_timeout: float = 10.0
+    tls_timeout: float = 10.0
+    #: Silence between requests, in relayed tunnels, and while an answer is awaited.
+    idle_timeout: float = 300.0
+    #: Silence in the middle of a body, and a client that does not take what it asked for.
+    body_timeout: float = 60.0
+    #: The largest body kept in memory because a rule or an addon wants it whole.
+    rule_body_limit: int = 10 * 1024 * 1024
+    #: What happens when Host and the name of the tunnel disagree: "refuse" (421) or "warn".
+    identity: str = "refuse"
+    verify_upstream: bool = True
+    upstream_ca: Path | None = None
+    connections: int = 10_000
+    #: "close" ends tunnels that new rules would treat differently, "keep" leaves them.
+    stale_tunnels: str = "close"
+
+    @classmethod
+    def from_options(cls, options: Any) -> Self:
+        """Take the attributes of the same names from an options object; what it lacks keeps its default."""
+        settings = cls()
+        settings.update_from(options)
+        return settings
+
+    def update_from(self, options: Any) -> None:
+        for field in fields(self):
+            value = getattr(options, field.name, None)
+            if value is None:
+                continue
+            setattr(self, field.name, Path(value) if field.name == "upstream_ca" else value)

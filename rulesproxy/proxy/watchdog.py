@@ -1,0 +1,79 @@
+"""`Watchdog`: one timer that bounds many waits of one task.
+
+A timeout context per read costs more than the read. Here arming is an assignment: the timer stays where it is while
+it is early enough, and looks again when it fires. When a wait is overdue the task is cancelled; the code around the
+wait asks `caught` and turns that into a TimeoutError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+
+
+class Watchdog:
+    """Belongs to the task that makes it."""
+
+    __slots__ = ("_deadline", "_due", "_expired", "_loop", "_task", "_timer")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        self._task: asyncio.Task[object] = task
+        self._deadline = inf
+        self._due = inf  # when the timer fires; never later than the deadline
+        self._timer: asyncio.TimerHandle | None = None
+        self._expired = False
+
+    def arm(self, seconds: float) -> None:
+        """The wait that follows may last that long. Every `arm` is followed by `disarm`."""
+        self.arm_until(self._loop.time() + seconds)
+
+    def arm_until(self, deadline: float) -> None:
+        """The same with a point in time of the event loop's clock."""
+        self._deadline = deadline
+        if deadline < self._due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._schedule(deadline)
+
+    def disarm(self) -> None:
+        self._deadline = inf
+
+    def expire(self) -> None:
+        """End the current wait now, if there is one."""
+        if self._deadline != inf:
+            self._deadline = inf
+            self._expired = True
+            self._task.cancel()
+
+    def caught(self) -> bool:
+        """True if the CancelledError in hand is ours: the wait was overdue. False: somebody cancelled the task."""
+        if not self._expired:
+            return False
+        self._expired = False
+        return self._task.uncancel() == 0
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    def close(self) -> None:
+        self._deadline = inf
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _schedule(self, when: float) -> None:
+        self._due = when
+        self._timer = self._loop.call_at(when, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        self._due = inf
+        if self._deadline == inf:
+            return
+        if self._deadline <= self._loop.time():
+            self.expire()
+        else:
+            self._schedule(self._deadline)
