@@ -43,7 +43,7 @@ _Send = Callable[[bytes], Coroutine[Any, Any, None]]
 
 
 class DnsServer:
-    """`start`, then `stop`. Beyond `in_flight` queries in work, further ones are dropped; over TCP they get SERVFAIL."""
+    """`start`, then `stop`. Beyond `in_flight` queries in work, further ones are dropped (TCP: SERVFAIL)."""
 
     def __init__(self, addons: AddonManager, forwarder: Forwarder, *, idle_timeout: float = IDLE_SECONDS,
                  in_flight: int = 2000, connections: int = 1000) -> None:
