@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rulesproxy.compiler.source import Position
 from rulesproxy.runtime.op import Op
@@ -182,8 +182,10 @@ class Effect:
     pos: Position = field(compare=False)
     #: The slot it competes for, None for edits and notes.
     slot: Slot | None = None
-    #: `edit` composes (its op is runtime.edits.Edit), `note` is delay, tag or log
-    kind: str = "slot"
+    #: `slot` competes, `edit` composes (its op is runtime.edits.Edit), `note` is delay, tag or log, `pass` ends
+    kind: Literal["slot", "edit", "note", "pass"] = "slot"
+    #: A condition of its own, beyond the rule's match (a file that must exist).
+    requires: Predicate | None = None
     #: It cannot be carried out without plaintext (a page, an edit): its hosts are decrypted.
     needs_plaintext: bool = False
     reads_request_body: bool = False

@@ -33,11 +33,14 @@ class TlsDecision:
 
 @dataclass(frozen=True, slots=True)
 class NameAnswer:
-    """A rule's answer for a name the proxy is about to dial: addresses, or a failure with the rule to name."""
+    """A rule's answer for a name the proxy is about to dial: addresses, another name to look up instead (`alias`,
+    from a spoofed CNAME), or a failure with the rule to name.
+    """
 
     addresses: tuple[str, ...] = ()
     rcode: str = "NOERROR"
     rule: str = ""
+    alias: str = ""
 
 
 class Policy(Protocol):

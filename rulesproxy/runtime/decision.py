@@ -7,7 +7,7 @@ acts whole or not at all, and one object explains what happened.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rulesproxy.runtime.phase import Slot
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rulesproxy.runtime.op import Op
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RuleInfo:
     """What is known of a rule at run time: its name, where it stands, its place in the one ordered list."""
 
@@ -25,8 +25,10 @@ class RuleInfo:
     line: int
     column: int
     order: int
-    #: Its effect on an error inside it: refuse the exchange, or skip the rule (rule-language 4.8).
-    refuses: bool = False
+    #: An error inside it refuses the exchange (its effect is to refuse anyway) or just skips it (rule-language 4.8).
+    refuses_on_error: bool = False
+    #: A body it needs and cannot have refuses the exchange, or skips the rule (rule-language 5.2).
+    refuses_unreadable: bool = False
 
     @property
     def where(self) -> str:
@@ -34,10 +36,10 @@ class RuleInfo:
 
 
 class Decision:
-    """Slots are filled by `act`; edits compose later (rule-language 4.4)."""
+    """Filled by generated code, in rule order. Edits compose when they are applied (rule-language 4.4)."""
 
-    __slots__ = ("acted", "answer", "edits", "name", "notes", "overruled_rules", "reads_response", "route", "slots",
-                 "stopped", "tls", "via", "winners")
+    __slots__ = ("acted", "answer", "edits", "failure", "lost", "name", "notes", "reads_response", "route", "slots",
+                 "stopped", "tls", "via", "waiting", "winners")
 
     def __init__(self) -> None:
         self.slots = 0
@@ -52,11 +54,15 @@ class Decision:
         self.notes: tuple[Op, ...] = ()
         #: rules that took effect, in order
         self.acted: list[RuleInfo] = []
-        #: (rule, slots it lost, the winner of the first of them)
-        self.overruled_rules: list[tuple[RuleInfo, Slot, RuleInfo | None]] = []
-        self.winners: dict[int, RuleInfo] = {}
+        #: overruled: (rule, the slot it lost, who has it)
+        self.lost: list[tuple[RuleInfo, Slot, RuleInfo]] = []
+        self.winners: dict[Slot, RuleInfo] = {}
+        #: rules that match as far as the head tells and need the body to go on
+        self.waiting: list[RuleInfo] = []
         #: a response rule that may match wants to read the response body
         self.reads_response = False
+        #: the rule that failed, and why the exchange must be refused for it
+        self.failure: tuple[RuleInfo, str] | None = None
 
     def act(self, rule: RuleInfo, slots: int = 0) -> None:
         """`rule` takes effect and owns `slots`, which must be free."""
@@ -68,8 +74,12 @@ class Decision:
 
     def overrule(self, rule: RuleInfo, slots: int) -> None:
         """`rule` matched but one of `slots` is taken: none of its effects apply."""
-        lost = Slot(self.slots & slots)
-        self.overruled_rules.append((rule, lost, next((self.winners.get(slot) for slot in lost), None)))
+        slot = next(iter(Slot(self.slots & slots)))
+        self.lost.append((rule, slot, self.winners[slot]))
+
+    def wait(self, rule: RuleInfo) -> None:
+        """`rule` cannot go on before the body is complete: the phase is decided again then."""
+        self.waiting.append(rule)
 
     def leave(self, rule: RuleInfo) -> None:
         """`pass`: every slot still empty is left alone, and lower rules are not asked."""
@@ -77,19 +87,5 @@ class Decision:
         self.stopped = True
 
     @property
-    def wants_body(self) -> bool:
-        """True if an edit has to read the body it changes."""
-        return any(edit.reads_body for edit in self.edits) or self._op_reads_body()
-
-    def _op_reads_body(self) -> bool:
-        return any(op is not None and op.reads_body for op in (self.answer, self.route))
-
-    def owner(self, slot: Slot) -> RuleInfo | None:
-        return self.winners.get(slot)
-
-    def __bool__(self) -> bool:
-        return bool(self.acted) or self.reads_response
-
-    def __repr__(self) -> str:
-        shown: dict[str, Any] = {name: getattr(self, name) for name in ("answer", "route", "tls", "name", "edits", "notes")}
-        return f"Decision({', '.join(f'{k}={v!r}' for k, v in shown.items() if v)})"
+    def is_empty(self) -> bool:
+        return not (self.acted or self.waiting or self.reads_response or self.failure)

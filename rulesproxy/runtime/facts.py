@@ -8,10 +8,10 @@ Text is UTF-8 with invalid bytes as U+FFFD (rule-language 2.1): never surrogates
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rulesproxy.model.headers import Fields
-from rulesproxy.model.names import InvalidHost, canonical_host, canonical_path
+from rulesproxy.model.names import InvalidHost, authority, canonical_host, canonical_path
 from rulesproxy.model.query import parse_query
 
 if TYPE_CHECKING:
@@ -30,6 +30,14 @@ def _safe_host(host: str) -> str:
         return canonical_host(host)
     except InvalidHost:
         return host.lower()
+
+
+class Files(Protocol):
+    """The one question rules may ask of the file system."""
+
+    def exists(self, root: str, path: str) -> bool:
+        """Whether `path` below the folder `root` is a readable regular file."""
+        ...
 
 
 class Facts:
@@ -76,8 +84,8 @@ class TunnelFacts(Facts):
 class HttpFacts(Facts):
     """Phases request and response."""
 
-    __slots__ = ("_cookies", "_json", "_path", "_query", "acted", "fields", "method", "request", "response",
-                 "response_fields", "scheme", "status", "target")
+    __slots__ = ("_cookies", "_json", "_path", "_query", "acted", "fields", "files", "method", "request",
+                 "request_ready", "response", "response_fields", "response_ready", "scheme", "status", "target")
 
     def __init__(self, request: Request, client: Client | None) -> None:
         super().__init__(client, request.host, request.port, client.sni if client is not None else None)
@@ -91,6 +99,11 @@ class HttpFacts(Facts):
         self.response_fields: Fields = ()
         #: Rules (RuleInfo) that took effect in the request phase, for their response parts.
         self.acted: list[Any] = []
+        #: The body of the phase's message is complete and can be decoded.
+        self.request_ready = False
+        self.response_ready = False
+        #: Whether a local file exists, for `map_local` with `fallthrough`; injected, rules open nothing.
+        self.files: Files | None = None
         self._path: str | None = None
         self._query: dict[str, list[str]] | None = None
         self._cookies: dict[str, list[str]] | None = None
@@ -112,8 +125,6 @@ class HttpFacts(Facts):
     @property
     def url(self) -> str:
         """The request URL, canonical path, default port omitted."""
-        from rulesproxy.model.names import authority
-
         query = self.target.partition("?")[2]
         return f"{self.scheme}://{authority(self.host, self.port, self.scheme)}{self.path}" + (query and "?" + query)
 

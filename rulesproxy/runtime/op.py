@@ -23,8 +23,3 @@ class Op:
 
     def apply(self, subject: Any, rule: RuleInfo | None) -> None:
         raise TypeError(f"{type(self).__name__} has nothing to apply")
-
-    @property
-    def reads_body(self) -> bool:
-        """True if applying it needs the complete body of the phase's message."""
-        return False

@@ -1,0 +1,104 @@
+"""The plan: rules in their one order, and for each phase where the index finds them.
+
+Optimisation happens here and nowhere else: what is said about hosts and paths becomes index keys (data), what is left
+becomes code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from rulesproxy.compiler.emit import emitted_phases
+from rulesproxy.compiler.ir import All, AnyOf, HostKeys, Leaf, Not, PathKeys, Predicate, Rule
+from rulesproxy.runtime.phase import Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A rule with its place: the file's index, its index in the file, its position in the one list."""
+
+    rule: Rule
+    file: int
+    index: int
+    order: int
+
+
+def in_order(files: Iterable[tuple[Rule, ...]]) -> tuple[Placed, ...]:
+    """Priority first (higher wins), then position (rule-language 4.1). Disabled rules keep no place."""
+    placed = [(rule, f, i) for f, rules in enumerate(files) for i, rule in enumerate(rules) if rule.enabled]
+    placed.sort(key=lambda item: (-item[0].priority, item[1], item[2]))
+    return tuple(Placed(rule, f, i, order) for order, (rule, f, i) in enumerate(placed))
+
+
+def in_phase(placed: Iterable[Placed], phase: Phase) -> tuple[Placed, ...]:
+    return tuple(item for item in placed if phase in emitted_phases(item.rule))
+
+
+# --- index keys ---------------------------------------------------------------------------------------------------
+
+
+def host_keys(predicate: Predicate) -> HostKeys | None:
+    """Keys that cover every host the predicate can hold for; None when any host is possible."""
+    return _keys(predicate, lambda leaf: leaf.host_keys())
+
+
+def path_keys(predicate: Predicate) -> PathKeys | None:
+    """The same for canonical paths."""
+    return _keys(predicate, lambda leaf: leaf.path_keys())
+
+
+def _keys(predicate: Predicate, of_leaf: Callable[[Leaf], Any]) -> Any:
+    match predicate:
+        case All(items):
+            # Any conjunct's keys are enough; the one with the fewest finds the fewest rules.
+            found = [keys for item in items if (keys := _keys(item, of_leaf)) is not None]
+            return min(found, key=_size, default=None)
+        case AnyOf(items):
+            parts = [_keys(item, of_leaf) for item in items]
+            if not parts or any(part is None for part in parts):
+                return None
+            union = parts[0]
+            for part in parts[1:]:
+                union = union | part
+            return union
+        case Not():
+            return None
+        case _:
+            return of_leaf(predicate)
+
+
+def _size(keys: HostKeys | PathKeys) -> int:
+    return len(keys.exact) + 1000 * len(keys.suffixes if isinstance(keys, HostKeys) else keys.prefixes)
+
+
+class _HostOnly:
+    """Facts with nothing but a host."""
+
+    __slots__ = ("host",)
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+
+
+def host_test(predicate: Predicate) -> Callable[[str], bool] | None:
+    """The rule's host keys as a test of a canonical host; None when it has none at the top of its match."""
+    conjuncts = predicate.items if isinstance(predicate, All) else (predicate,)
+    tests = tuple(item for item in conjuncts if isinstance(item, Leaf) and item.IS_HOST)
+    if not tests:
+        return None
+    return lambda host: all(leaf.holds(_HostOnly(host)) for leaf in tests)
+
+
+def names_hosts(predicate: Predicate) -> bool:
+    """True if the rule confines itself to some hosts, however they are written."""
+    match predicate:
+        case All(items):
+            return any(names_hosts(item) for item in items)
+        case AnyOf(items):
+            return bool(items) and all(names_hosts(item) for item in items)
+        case Not():
+            return False
+        case _:
+            return predicate.IS_HOST or predicate.host_keys() is not None

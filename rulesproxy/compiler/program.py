@@ -1,0 +1,60 @@
+"""The whole pipeline: rule files in, `RuleSet` or diagnostics out.
+
+A `Compiler` remembers what it did per file (parsed nodes, verdicts, generated modules), so after an edit only what
+changed is done again. It never raises for what users write: mistakes are diagnostics.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rulesproxy.compiler.build import Build, BuildCache, build
+from rulesproxy.compiler.check import check
+from rulesproxy.compiler.diagnostics import Report
+from rulesproxy.compiler.emit import Emitted, emit_file
+from rulesproxy.compiler.inputs import FileReader
+from rulesproxy.compiler.ir import Rule
+from rulesproxy.compiler.link import Unit, link
+from rulesproxy.runtime.ruleset import RuleSet
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The result of one build. `rules` is None when the report has errors; the rest is there as far as it got."""
+
+    build: Build
+    rules: RuleSet | None
+
+    @property
+    def report(self) -> Report:
+        return self.build.report
+
+
+class Compiler:
+    """Compiles a list of files and folders, again and again."""
+
+    def __init__(self, files: FileReader) -> None:
+        self._files = files
+        self._cache = BuildCache()
+        self._emitted: dict[tuple[Rule, ...], Emitted] = {}
+
+    def compile(self, paths: Sequence[str], *, profile: str | None = None) -> Program:
+        """Read, validate, build, check, emit and link."""
+        result = build(paths, profile=profile, files=self._files, cache=self._cache)
+        if result.report.has_errors:
+            return Program(result, None)
+        check(result)
+        emitted = {file.rules: self._emitted.get(file.rules) or emit_file(file.rules) for file in result.files}
+        self._emitted = emitted
+        units = [Unit(file.rules, emitted[file.rules]) for file in result.files]
+        return Program(result, link(units, digest_of(result), result.inputs))
+
+
+def digest_of(result: Build) -> str:
+    """Names a rule set by everything it was made from, the profile included: equal inputs, equal digest."""
+    state = hashlib.sha256((result.profile or "").encode())
+    for path, digest in sorted(result.inputs.items()):
+        state.update(f"\0{path}\0{digest}".encode())
+    return state.hexdigest()[:16]

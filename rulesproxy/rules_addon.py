@@ -1,0 +1,219 @@
+"""`Rules`: the addon that puts the current rule set to work on the hooks.
+
+It stands first in the chain and stays there; a reload only assigns another `RuleSet` in `configure`. Each flow pins
+the set it started with (`flow.pinned`), so request and response phases agree across a reload. What a rule decides is
+data on the flow; nothing here awaits or touches the network.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, Literal
+
+from rulesproxy.addons.errors import OptionsError
+from rulesproxy.codecs.dns import strip_http3_hints
+from rulesproxy.model.connection import Client
+from rulesproxy.model.dns import DNSFlow
+from rulesproxy.model.dns_types import types
+from rulesproxy.model.effects import Route
+from rulesproxy.model.flow import HTTPFlow
+from rulesproxy.model.pages import error_response
+from rulesproxy.model.policy import NameAnswer, TlsDecision, TlsVerdict
+from rulesproxy.model.tls import Tunnel
+from rulesproxy.runtime.decision import RuleInfo
+from rulesproxy.runtime.engine import Exchange
+from rulesproxy.runtime.facts import DnsFacts, Files, TunnelFacts
+from rulesproxy.runtime.phase import Phase, Slot
+from rulesproxy.runtime.ruleset import RuleSet
+
+log = logging.getLogger("rulesproxy.rules")
+
+_SAY_AGAIN = 60.0  # seconds between two log lines about the same failing rule
+
+#: Builds a rule set from the `rules` option where none is prepared. Raises OptionsError with the diagnostics.
+BuildInline = Callable[[tuple[str, ...]], RuleSet]
+
+
+class Rules:
+    """Answers hooks and policy questions from `current`.
+
+    `prepare` hands over a set that was built off the loop; `configure({"rules"})` takes it by its digest, which is
+    the last element of the `rules` option (rule-language 6.1).
+    """
+
+    name = "rules"
+
+    def __init__(self, options: Any, build: BuildInline, *, refresh: Callable[[], None],
+                 files: Files | None = None) -> None:
+        self.current: RuleSet | None = None
+        self._options = options
+        self._build = build
+        self._refresh = refresh
+        self._files = files
+        self._prepared: RuleSet | None = None
+        self._alive: weakref.WeakSet[RuleSet] = weakref.WeakSet()
+        self._last_said: dict[str, float] = {}
+        #: failures by rule name, for the status page
+        self.failures: dict[str, int] = {}
+
+    # --- life cycle ----------------------------------------------------------------------------------------------
+
+    @property
+    def active_hooks(self) -> frozenset[str]:
+        """What the current set, or one still pinned by a flow, needs."""
+        return frozenset().union(*(rules.hooks for rules in self._alive))
+
+    def prepare(self, rules: RuleSet) -> None:
+        self._prepared = rules
+
+    def configure(self, updated: set[str]) -> None:
+        if "rules" not in updated:
+            return
+        value = tuple(self._options.rules)
+        if not value:
+            return
+        prepared, self._prepared = self._prepared, None
+        if prepared is None or prepared.digest != value[-1].removeprefix("digest:"):
+            prepared = self._build(tuple(path for path in value if not path.startswith("digest:")))
+        self.current = prepared
+        self._alive.add(prepared)
+        self._refresh()
+
+    # --- HTTP ----------------------------------------------------------------------------------------------------
+
+    def requestheaders(self, flow: HTTPFlow) -> None:
+        rules = self.current
+        if rules is None:
+            return
+        exchange = Exchange(rules, flow, flow.client_conn, self._failed, self._options.rule_body_limit, self._files)
+        flow.pinned = exchange
+        exchange.request_head()
+
+    def request(self, flow: HTTPFlow) -> None:
+        if flow.pinned is not None:
+            flow.pinned.request_body()
+
+    def responseheaders(self, flow: HTTPFlow) -> None:
+        if flow.pinned is not None:
+            flow.pinned.response_head()
+
+    def response(self, flow: HTTPFlow) -> None:
+        if flow.pinned is not None:
+            flow.pinned.response_body()
+
+    def needs_body(self, flow: HTTPFlow, phase: Literal["request", "response"]) -> bool:
+        exchange = flow.pinned
+        if exchange is None:
+            return False
+        return bool(exchange.waits_for_request if phase == "request" else exchange.waits_for_response)
+
+    # --- tunnels -------------------------------------------------------------------------------------------------
+
+    def http_connect(self, flow: HTTPFlow) -> None:
+        """Connect rules: a block refuses the tunnel, a route moves it as long as it is relayed."""
+        rules = self.current
+        if rules is None or flow.response is not None:
+            return
+        x = TunnelFacts(Tunnel(flow.client_conn, flow.request.host, flow.request.port))
+        decision = rules.decide(Phase.CONNECT, x, self._failed)
+        if decision is None:
+            return
+        if decision.failure is not None:
+            rule, why = decision.failure
+            flow.response = error_response(500, f"Refused by rule {rule.name}", f"{why} ({rule.where})", rule=rule.name)
+            return
+        for note in decision.notes:
+            note.apply(flow, None)
+        if decision.answer is not None:
+            flow.rule = decision.winners[Slot.ANSWER].name
+            decision.answer.apply(flow, decision.winners[Slot.ANSWER])
+        elif decision.route is not None:
+            decision.route.apply(flow, decision.winners[Slot.ROUTE])
+
+    def tls_decision(self, tunnel: Tunnel) -> TlsDecision | None:
+        rules = self.current
+        if rules is None:
+            return None
+        x = TunnelFacts(tunnel)
+        decision = rules.decide_tls(x, self._options.decrypt == "named")
+        if decision is not None and decision.verdict is TlsVerdict.RELAY:
+            return TlsDecision(TlsVerdict.RELAY, decision.rule, self._tunnel_route(rules, tunnel))
+        return decision
+
+    def _tunnel_route(self, rules: RuleSet, tunnel: Tunnel) -> Route | None:
+        """Where connect rules send a tunnel that stays closed."""
+        x = TunnelFacts(Tunnel(tunnel.client, tunnel.host, tunnel.port))
+        decision = rules.decide(Phase.CONNECT, x, self._failed)
+        if decision is None or decision.route is None:
+            return None
+        flow = HTTPFlow.__new__(HTTPFlow)
+        flow.route = None
+        decision.route.apply(flow, decision.winners[Slot.ROUTE])
+        return flow.route
+
+    # --- names ---------------------------------------------------------------------------------------------------
+
+    def dns_request(self, flow: DNSFlow) -> None:
+        rules = self.current
+        question = flow.request.question
+        if rules is None or question is None or flow.response is not None:
+            return
+        x = DnsFacts(flow.client_conn, question.name, types.to_str(question.type))
+        decision = rules.decide(Phase.DNS, x, self._failed)
+        if decision is None:
+            return
+        for note in decision.notes:
+            note.apply(flow, None)
+        if decision.answer is not None:
+            decision.answer.apply(flow, decision.winners[Slot.ANSWER])
+        elif decision.name is not None:
+            decision.name.apply(flow, decision.winners[Slot.NAME])
+
+    def dns_response(self, flow: DNSFlow) -> None:
+        """Names whose TLS will be opened must not be reached past the proxy, by HTTP/3 or with an encrypted hello."""
+        rules = self.current
+        question = flow.request.question
+        if rules is None or flow.response is None or question is None or question.type not in _HINTED:
+            return
+        x = TunnelFacts(Tunnel(flow.client_conn, question.name, 443))
+        x.scheme = "https"
+        decision = rules.decide_tls(x, self._options.decrypt == "named")
+        if decision is not None and decision.verdict is TlsVerdict.INTERCEPT:
+            strip_http3_hints(flow.response)
+
+    def resolve(self, name: str, client: Client | None) -> NameAnswer | None:
+        """The rules' answer for a name the proxy is about to dial (rule-language 3.3)."""
+        rules = self.current
+        if rules is None or not rules.has(Phase.DNS):
+            return None
+        for dns_type in ("A", "AAAA"):
+            decision = rules.decide(Phase.DNS, DnsFacts(client, name, dns_type, own=True), self._failed)
+            if decision is not None and decision.name is not None:
+                answer: NameAnswer | None = decision.name.answer_for_dial(  # type: ignore[attr-defined]
+                    name, decision.winners[Slot.NAME])
+                if answer is not None:
+                    return answer
+        return None
+
+    # --- failures ------------------------------------------------------------------------------------------------
+
+    def _failed(self, rule: RuleInfo, exc: Exception) -> None:
+        """One line a minute per rule, and a count (rule-language 4.8)."""
+        self.failures[rule.name] = self.failures.get(rule.name, 0) + 1
+        now = time.monotonic()
+        if now - self._last_said.get(rule.name, -_SAY_AGAIN) >= _SAY_AGAIN:
+            self._last_said[rule.name] = now
+            log.error("%s: rule %s failed: %s: %s", rule.where, rule.name, type(exc).__name__, exc)
+
+
+_HINTED = (types.HTTPS, types.SVCB)
+
+
+def option_value(paths: tuple[str, ...], rules: RuleSet) -> tuple[str, ...]:
+    """The `rules` option: the paths and the digest of their content. Raises OptionsError for a path that looks like one."""
+    if any(path.startswith("digest:") for path in paths):
+        raise OptionsError("a rule file cannot be called digest:…")
+    return (*paths, f"digest:{rules.digest}")
