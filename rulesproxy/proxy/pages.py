@@ -1,0 +1,18 @@
+"""What clients are shown when the proxy cannot do what they asked.
+
+In: what went wrong, as the core knows it. Out: a `Response` that never passes rules (rule-language 4.6). How pages
+look is in `model/pages.py`, where rules find it too.
+"""
+
+from __future__ import annotations
+
+from rulesproxy.model.http import Request, Response
+from rulesproxy.model.pages import error_response
+from rulesproxy.proxy.connector import UpstreamError
+
+__all__ = ["error_response", "upstream_error_response"]
+
+
+def upstream_error_response(error: UpstreamError, request: Request | None) -> Response:
+    """The page for a server that could not be reached."""
+    return error_response(error.status, error.title, error.message, request=request, hint=error.hint, rule=error.rule)
