@@ -16,6 +16,7 @@ from rulesproxy.codecs.http1.messages import (
 )
 from rulesproxy.model.headers import Fields
 
+_LENGTH = FramingKind.LENGTH
 _MAX_LENGTH = 2**63 - 1
 _MAX_DIGITS = 19
 _REQUEST_NAMES = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"))
@@ -119,7 +120,7 @@ def _body(length: bytes | None, coding: bytes | None, modern: bool, *, is_reques
     size = int(length)
     if size > _MAX_LENGTH:
         raise ProtocolError(status, "Content-Length is too large")
-    return Framing(FramingKind.LENGTH, size)
+    return Framing(_LENGTH, size)
 
 
 def _coding_error(coding: bytes, is_request: bool) -> ProtocolError:

@@ -11,7 +11,7 @@ head that arrives byte by byte costs no more than linear time.
 
 from __future__ import annotations
 
-import enum
+from typing import Literal
 
 from rulesproxy.codecs.http1.fields import parse_fields
 from rulesproxy.codecs.http1.grammar import ANY_REQUEST_LINE, BARE_LF, CHUNK_LINE, LENIENT_HEAD_END
@@ -31,18 +31,16 @@ _MAX_EMPTY_LINES = 4  # before a request; RFC 9112 §2.2 asks for at least one
 _MAX_BODY = 2**63 - 1
 
 
-class _State(enum.Enum):
-    HEAD = enum.auto()  # between messages, or inside a head
-    END = enum.auto()  # the body is complete, EndOfBody not handed out yet
-    LENGTH = enum.auto()
-    CHUNK_LINE = enum.auto()
-    CHUNK_DATA = enum.auto()
-    CHUNK_END = enum.auto()
-    TRAILERS = enum.auto()
-    UNTIL_CLOSE = enum.auto()
-    RAW = enum.auto()  # no longer HTTP: a tunnel or an upgraded connection
-    BROKEN = enum.auto()  # after an error
+_State = Literal[
+    "head",  # between messages, or inside a head
+    "end",  # the body is complete, EndOfBody not handed out yet
+    "length", "chunk line", "chunk data", "chunk end", "trailers", "until close",  # inside a body
+    "raw",  # no longer HTTP: a tunnel or an upgraded connection
+    "broken",  # after an error
+]
 
+# Looking a member up on its enum costs as much as a call.
+_NONE, _LENGTH, _CHUNKED = FramingKind.NONE, FramingKind.LENGTH, FramingKind.CHUNKED
 
 
 class Receiver:
@@ -61,7 +59,7 @@ class Receiver:
         self._pos = 0  # start of what is not parsed yet
         self._scan = 0  # up to here there is no end of head
         self._eof = False
-        self._state = _State.HEAD
+        self._state: _State = "head"
         self._status = 400  # of an error in what is being read
         self._error: ProtocolError | None = None
         self._line_seen = False
@@ -102,7 +100,7 @@ class Receiver:
         rest = self._slice(self._pos, len(self._buf))
         self._buf = b""
         self._pos = self._scan = 0
-        self._state = _State.RAW
+        self._state = "raw"
         return rest
 
     # --- heads -----------------------------------------------------------------------------------------------
@@ -148,22 +146,22 @@ class Receiver:
             raise
         self._begin_body(end, head.framing)
         if head.status == 101 or (request_method == "CONNECT" and 200 <= head.status < 300):
-            self._state = _State.RAW
+            self._state = "raw"
         return head
 
     def _begin_head(self, status: int) -> None:
         state = self._state
-        if state is not _State.HEAD:
+        if state != "head":
             if self._error is not None:
                 raise self._error
-            if state is not _State.END:
-                raise RuntimeError(f"a head was asked for in state {state.name}")
-            self._state = _State.HEAD
+            if state != "end":
+                raise RuntimeError(f"a head was asked for in state {state!r}")
+            self._state = "head"
         self._status = status
 
     def _break(self, error: ProtocolError) -> None:
         self._error = error
-        self._state = _State.BROKEN
+        self._state = "broken"
 
     def _begin_body(self, end: int, framing: Framing) -> None:
         self._pos = self._scan = end
@@ -172,14 +170,14 @@ class Receiver:
         self._left = framing.length
         self._extensions = 0
         kind = framing.kind
-        if kind is FramingKind.NONE:
-            self._state = _State.END
-        elif kind is FramingKind.LENGTH:
-            self._state = _State.LENGTH if framing.length else _State.END
-        elif kind is FramingKind.CHUNKED:
-            self._state = _State.CHUNK_LINE
+        if kind is _NONE:
+            self._state = "end"
+        elif kind is _LENGTH:
+            self._state = "length" if framing.length else "end"
+        elif kind is _CHUNKED:
+            self._state = "chunk line"
         else:
-            self._state = _State.UNTIL_CLOSE
+            self._state = "until close"
 
     def _skip_empty_lines(self) -> None:
         # RFC 9112 §2.2
@@ -197,7 +195,7 @@ class Receiver:
             raise ProtocolError(400, "a line that does not end in CRLF")
         if not self._line_seen:
             line_end = buf.find(b"\n", max(self._scan, start))
-            if (line_end if line_end >= 0 else len(buf) - 1) - start > self._limits.request_line:
+            if (line_end if line_end >= 0 else len(buf)) - 1 - start > self._limits.request_line:
                 raise ProtocolError(414, "the request line is too long")
             if line_end >= 0:
                 self._line_seen = True
@@ -224,32 +222,32 @@ class Receiver:
         try:
             while True:
                 match self._state:
-                    case _State.LENGTH | _State.CHUNK_DATA if self._left:
+                    case "length" | "chunk data" if self._left:
                         return self._counted_data()
-                    case _State.LENGTH | _State.END:
+                    case "length" | "end":
                         return self._end(END_OF_BODY)
-                    case _State.CHUNK_DATA:
-                        self._state = _State.CHUNK_END
-                    case _State.CHUNK_LINE:
+                    case "chunk data":
+                        self._state = "chunk end"
+                    case "chunk line":
                         if not self._chunk_line():
                             return None
-                    case _State.CHUNK_END:
+                    case "chunk end":
                         if not self._chunk_end():
                             return None
-                    case _State.TRAILERS:
+                    case "trailers":
                         return self._trailers()
-                    case _State.UNTIL_CLOSE:
+                    case "until close":
                         return self._rest_of_connection()
-                    case _State.HEAD | _State.RAW:
+                    case "head" | "raw":
                         raise RuntimeError("no message is being read")
-                    case _State.BROKEN:
+                    case "broken":
                         raise self._error or RuntimeError("broken without an error")
         except ProtocolError as exc:
             self._break(exc)
             raise
 
     def _end(self, end: EndOfBody) -> EndOfBody:
-        self._state = _State.HEAD
+        self._state = "head"
         return end
 
     def _slice(self, start: int, end: int) -> bytes:
@@ -302,14 +300,14 @@ class Receiver:
             raise self._fail("a chunk is too large")
         self._pos = self._scan = line_end + 1
         self._left = size
-        self._state = _State.CHUNK_DATA if size else _State.TRAILERS
+        self._state = "chunk data" if size else "trailers"
         return True
 
     def _chunk_end(self) -> bool:
         ending = self._slice(self._pos, self._pos + 2)
         if ending == b"\r\n":
             self._pos += 2
-            self._state = _State.CHUNK_LINE
+            self._state = "chunk line"
             return True
         if ending not in (b"", b"\r"):
             raise self._fail("chunk data does not end in CRLF")
