@@ -78,7 +78,7 @@ def traverse(addons: Iterable[Any], prefix: str = "") -> Iterator[Member]:
 
 def addon_name(addon: Any) -> str:
     if isinstance(addon, ModuleType):
-        return os.path.basename(addon.__file__) if addon.__file__ else addon.__name__
+        return os.path.basename(getattr(addon, "__file__", None) or addon.__name__)
     name = getattr(addon, "name", None)
     if isinstance(name, str) and name:
         return name
