@@ -43,10 +43,12 @@ def _detect_request(prefix: bytes) -> Protocol | None:
     start = 0
     while start < 8 and prefix.startswith(b"\r\n", start):  # RFC 9112 §2.2
         start += 2
-    if prefix[start:] in (b"", b"\r"):
+    rest = prefix[start:]
+    if rest in (b"", b"\r"):
         return None
     if start:
-        return detect(prefix[start:])
+        answer = Protocol.OTHER if rest[0] == 0x0D else detect(rest)
+        return answer if answer in (None, Protocol.HTTP1) else Protocol.OTHER
     match = _REQUEST_START.match(prefix)
     if match is None:
         return Protocol.OTHER

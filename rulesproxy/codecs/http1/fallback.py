@@ -18,7 +18,7 @@ import re
 import h11
 
 from rulesproxy.codecs.http1.fields import parse_fields
-from rulesproxy.codecs.http1.grammar import BARE_LF, FIELD_VALUE
+from rulesproxy.codecs.http1.grammar import ANY_REQUEST_LINE, BARE_LF, FIELD_VALUE
 from rulesproxy.codecs.http1.messages import Limits, ProtocolError
 from rulesproxy.model.headers import Fields
 
@@ -32,9 +32,8 @@ _FAULTS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\n[^:\r\n]+\r?\n"), "a field line without a colon"),
     (re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]"), "a control character in the head"),
 )
-_FOLD = re.compile(rb"[ \t]*\r?\n[ \t]+")
+_FOLD = re.compile(rb"\r?\n[ \t]++")
 _LINE_END = re.compile(rb"\r?\n")
-_VERSION_AT_END = re.compile(rb"[^\r\n]* HTTP/([0-9])\.[0-9]\r?\n")
 
 
 def request_head(raw: bytes, limits: Limits) -> tuple[str, str, str, Fields]:
@@ -43,8 +42,10 @@ def request_head(raw: bytes, limits: Limits) -> tuple[str, str, str, Fields]:
         raise ProtocolError(400, "a line that does not end in CRLF")
     if re.search(rb"\r\n[ \t]", raw):
         raise ProtocolError(400, "a folded field line")
-    version = _VERSION_AT_END.match(raw)
-    if version is not None and version[1] != b"1":
+    line = ANY_REQUEST_LINE.match(raw)
+    if line is None:
+        raise ProtocolError(400, _fault(raw, "request"))
+    if line[1] != b"1":
         raise ProtocolError(505, "the HTTP version is not supported")
     conn = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head)
     try:

@@ -17,7 +17,7 @@ REQUEST_TARGET = re.compile(r"[\x21-\x7e]+\Z")
 METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 
 REQUEST_LINE = re.compile(rb"(" + TCHAR + rb"++) ([\x21-\x7e]++) HTTP/1\.([01])\r\n")
-ANY_REQUEST_LINE = re.compile(TCHAR + rb"++ [\x21-\x7e]++ HTTP/[0-9]\.[0-9]\r\n")
+ANY_REQUEST_LINE = re.compile(TCHAR + rb"++ [\x21-\x7e]++ HTTP/([0-9])\.[0-9]\r\n")
 STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: (" + _VALUE + rb"*+))?\r\n")
 
 FIELD = re.compile(rb"^(" + TCHAR + rb"++):[ \t]*+(" + _VALUE + rb"*+)(?<![ \t])\r\n", re.MULTILINE)
