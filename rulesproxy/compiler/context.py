@@ -28,6 +28,8 @@ class Context:
         self.vars: Mapping[str, str] = {} if vars is None else vars
         self.sets: Mapping[str, frozenset[str]] = {} if sets is None else sets
         self.rule_name = rule_name
+        #: The keys of `match` and `unless` with the phases in which each can be seen, as far as they are built.
+        self.keys: list[tuple[Scalar, frozenset[Phase]]] = []
         #: Phases in which all keys of the rule can be seen.
         self.visible: frozenset[Phase] = ALL_PHASES
         self._captures = Captures()
@@ -36,6 +38,10 @@ class Context:
         """What actions may use, known once `match` and `unless` are built."""
         self._captures = captures
         self.visible = visible
+
+    def unseen_key(self, phase: Phase) -> Scalar | None:
+        """The first key of the rule's match that cannot be seen in `phase`."""
+        return next((key for key, phases in self.keys if phase not in phases), None)
 
     @property
     def captures(self) -> Mapping[str, tuple[Leaf, ...]]:
@@ -70,8 +76,6 @@ class Context:
         except OSError as error:
             self.error(node, f"cannot read {path}: {reason(error)}", code="missing-file",
                        help="names are relative to the folder of the rule file")
-        except ValueError:
-            self.error(node, "this cannot be a file name")
         return None
 
     def _path(self, node: Scalar) -> str:

@@ -6,10 +6,11 @@ bytes, so one build never mixes two states of a file.
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import os
-from pathlib import Path
+import stat
 from typing import Protocol
 
 
@@ -29,13 +30,24 @@ class Disk:
     """Files on disk."""
 
     def read(self, path: str) -> bytes:
-        return Path(path).read_bytes()
+        try:
+            with open(path, "rb", opener=_open_at_once) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise OSError(errno.EINVAL, "not a regular file", path)
+                return file.read()
+        except ValueError:  # NUL or a lone surrogate: no file has such a name
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
 
     def glob(self, pattern: str) -> list[str]:
         return [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)]
 
     def is_dir(self, path: str) -> bool:
         return os.path.isdir(path)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opening a FIFO without a writer would block."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def digest(data: bytes) -> str:
@@ -70,6 +82,10 @@ class Inputs:
 
     def is_dir(self, path: str) -> bool:
         return self._reader.is_dir(path)
+
+    def neighbours(self, path: str) -> list[str]:
+        """Files in the same folder, for "did you mean"."""
+        return self._reader.glob(os.path.join(glob.escape(os.path.dirname(path)), "*"))
 
     def folder(self, path: str) -> list[str]:
         """The rule files of a folder: `*.yaml` and `*.yml`, lexically."""

@@ -30,6 +30,13 @@ def build_predicate(node: Node, context: Context) -> ir.Predicate | None:
 
 
 def _build_key(key: Scalar, value: Node, context: Context) -> ir.Predicate | None:
+    predicate = _build_value(key, value, context)
+    if predicate is not None and key.text not in COMBINATORS:
+        context.keys.append((key, ir.visible_phases(predicate)))
+    return predicate
+
+
+def _build_value(key: Scalar, value: Node, context: Context) -> ir.Predicate | None:
     match key.text:
         case "all":
             return _build_list(value, context, ir.All)
