@@ -70,16 +70,19 @@ class Report:
 
     @property
     def diagnostics(self) -> list[Diagnostic]:
-        """In the order found: file by file, errors of shape before errors of meaning."""
-        return list(self._diagnostics)
+        """File by file in the order first mentioned, each from top to bottom."""
+        files: dict[str, int] = {}
+        for diagnostic in self._diagnostics:
+            files.setdefault(diagnostic.pos.file, len(files))
+        return sorted(self._diagnostics, key=lambda d: (files[d.pos.file], d.pos.line, d.pos.column))
 
     @property
     def errors(self) -> list[Diagnostic]:
-        return [diagnostic for diagnostic in self._diagnostics if diagnostic.severity is Severity.ERROR]
+        return [diagnostic for diagnostic in self.diagnostics if diagnostic.severity is Severity.ERROR]
 
     @property
     def warnings(self) -> list[Diagnostic]:
-        return [diagnostic for diagnostic in self._diagnostics if diagnostic.severity is Severity.WARNING]
+        return [diagnostic for diagnostic in self.diagnostics if diagnostic.severity is Severity.WARNING]
 
     @property
     def has_errors(self) -> bool:
@@ -92,7 +95,7 @@ class Report:
     def render(self, sources: Mapping[str, str | bytes], color: bool = False) -> str:
         """Text for a terminal: each diagnostic with its line of `sources` (file → text) and a marker under it."""
         lines = _Lines(sources)
-        return "".join(_render(diagnostic, lines, color) for diagnostic in self._diagnostics)
+        return "".join(_render(diagnostic, lines, color) for diagnostic in self.diagnostics)
 
 
 class _Lines:

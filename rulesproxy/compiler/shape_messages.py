@@ -12,6 +12,7 @@ from rulesproxy.compiler import vocabulary
 from rulesproxy.compiler.diagnostics import Report
 from rulesproxy.compiler.source import Mapping, Node, Scalar, Sequence, describe
 from rulesproxy.compiler.suggest import did_you_mean
+from rulesproxy.compiler.yaml_scalars import core_value
 
 _TYPE_WORDS = {
     "object": "a mapping", "array": "a list", "string": "text", "integer": "a whole number", "number": "a number",
@@ -170,9 +171,11 @@ def _wrong_value(error: ValidationError, node: Node, name: str, report: Report) 
 
 
 def _quote_help(node: Node, types: list[str]) -> str:
-    if isinstance(node, Scalar) and not node.plain and {"integer", "number", "boolean"} & set(types):
-        return "without quotes"
-    return ""
+    if not isinstance(node, Scalar) or node.plain:
+        return ""
+    unquoted = core_value(node.text)
+    kind = "boolean" if isinstance(unquoted, bool) else "integer" if isinstance(unquoted, int) else "number"
+    return f"write {node.text} without quotes" if not isinstance(unquoted, str) and kind in types else ""
 
 
 def _wanted(error: ValidationError) -> tuple[list[str], list[Any]]:
@@ -225,5 +228,14 @@ def _wrong_pattern(error: ValidationError, node: Node, name: str) -> tuple[str, 
     if "propertyNames" in error.schema_path:
         return (f'"{error.instance}" cannot be a name here',
                 "names have letters, digits, _ - and ., and do not start with a digit")
-    description: Any = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
-    return f"{name} cannot be {describe(node)}", str(description)
+    return f"{name} cannot be {describe(node)}", _description(error)
+
+
+def _description(error: ValidationError | None) -> str:
+    """What the schema says of the value, at the error or at the alternatives around it."""
+    while error is not None:
+        schema: Any = error.schema
+        if isinstance(schema, dict) and "description" in schema:
+            return str(schema["description"])
+        error = error.parent  # type: ignore[assignment]
+    return ""
