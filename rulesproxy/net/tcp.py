@@ -92,18 +92,21 @@ class TCPStream(asyncio.Protocol):
             pass
 
     async def aclose(self) -> None:
-        """Send what is buffered, for at most `FLUSH_SECONDS`, and close. Returns when the socket is closed; cancelled
-        while it waits, it resets the connection."""
+        """Send what is buffered and close; returns when the socket is closed.
+
+        After `FLUSH_SECONDS`, or cancelled while it waits, it resets the connection: an end in good order would make
+        what the peer has got look whole.
+        """
         if not self._closed:
             self._end()
             if not self._lost.done() and self._transport.get_write_buffer_size():
-                self._flush_timer = self._loop.call_later(FLUSH_SECONDS, self._transport.abort)
+                self._flush_timer = self._loop.call_later(FLUSH_SECONDS, self.abort)
             self._transport.close()
         if not self._lost.done():
             try:
                 await asyncio.shield(self._lost)
             except asyncio.CancelledError:
-                self._transport.abort()
+                self.abort()
                 raise
 
     def abort(self) -> None:

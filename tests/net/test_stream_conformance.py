@@ -290,6 +290,7 @@ class TestIntegrity:
                 digest.update(chunk)
             return digest.hexdigest()
 
-        sent_up, sent_down, got_up, got_down = await asyncio.gather(send(one), send(other), receive(other), receive(one))
+        sent_up, sent_down, got_up, got_down = await asyncio.gather(
+            send(one), send(other), receive(other), receive(one))
         assert got_up == sent_up
         assert got_down == sent_down
