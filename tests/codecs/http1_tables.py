@@ -7,6 +7,7 @@ Case = tuple[str, bytes, str, int]
 HOST = b"Host: a.example\r\n"
 GET = b"GET / HTTP/1.1\r\n"
 POST = b"POST / HTTP/1.1\r\n" + HOST
+END = b"0\r\n\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
@@ -216,12 +217,9 @@ FIELDS: list[Case] = [
 ]
 
 FRAMING: list[Case] = [
-    ("length-and-chunked", _post(b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n"),
-     "9112 §6.1", 400),
-    ("chunked-and-length", _post(b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", b"0\r\n\r\n"),
-     "9112 §6.1", 400),
-    ("length-0-and-chunked", _post(b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n"),
-     "9112 §6.1", 400),
+    ("length-and-chunked", _post(b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", END), "9112 §6.1", 400),
+    ("chunked-and-length", _post(b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", END), "9112 §6.1", 400),
+    ("length-0-and-chunked", _post(b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", END), "9112 §6.1", 400),
     ("length-and-unknown-te", _post(b"Content-Length: 5\r\nTransfer-Encoding: x\r\n"), "9112 §6.1", 400),
     ("length-and-empty-te", _post(b"Content-Length: 5\r\nTransfer-Encoding:\r\n"), "9112 §6.1", 400),
     ("length-twice-different", _post(b"Content-Length: 5\r\nContent-Length: 6\r\n"), "9112 §6.3", 400),
@@ -267,7 +265,7 @@ FRAMING: list[Case] = [
     ("te-in-1.0", b"POST / HTTP/1.0\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "9112 §6.1", 400),
 ]
 
-#: (id, what follows the head of a chunked message, clause)
+# What follows the head of a chunked message.
 CHUNKS: list[tuple[str, bytes, str]] = [
     ("chunk-0x", b"0x5\r\nhello\r\n0\r\n\r\n", "9112 §7.1"),
     ("chunk-plus", b"+5\r\nhello\r\n0\r\n\r\n", "9112 §7.1"),
