@@ -51,6 +51,7 @@ class AddonManager:
         self._table = _HandlerTable(())
         self._configured = False
         self._running = False
+        self._in_configure: list[Handler] = []
         self._farewells: set[asyncio.Task[None]] = set()
         options.bind(self._configure)
 
@@ -253,7 +254,7 @@ class AddonManager:
         agreed: list[Handler] = []
         for handler in self._table[ConfigureHook]:
             try:
-                _call_sync(handler, hook, hook.arguments())
+                self._configure_one(handler, hook)
             except OptionsError:
                 self._reconfigure(agreed, updated | restore())
                 raise
@@ -264,10 +265,21 @@ class AddonManager:
     def _reconfigure(self, handlers: Sequence[Handler], updated: frozenset[str]) -> None:
         hook = ConfigureHook(updated & self.options.names)
         for handler in handlers:
+            # An addon that itself made the refused change, inside its `configure`, learns of it by the exception.
+            # Told again it would make the change again, without end.
+            if handler in self._in_configure:
+                continue
             try:
-                _call_sync(handler, hook, hook.arguments())
+                self._configure_one(handler, hook)
             except Exception as exc:
                 _log_failure(handler.addon_name, hook.name, exc)
+
+    def _configure_one(self, handler: Handler, hook: ConfigureHook) -> None:
+        self._in_configure.append(handler)
+        try:
+            _call_sync(handler, hook, hook.arguments())
+        finally:
+            self._in_configure.pop()
 
 
 def _enter_one(member: Member, hook: Hook) -> None:

@@ -300,19 +300,24 @@ def test_a_veto_restores_every_value_and_tells_those_who_had_agreed() -> None:
     assert observed == []
 
 
-def test_a_veto_takes_back_what_another_addon_changed_along_with_it() -> None:
+def test_a_veto_takes_back_what_another_addon_changed_along_with_it(caplog: pytest.LogCaptureFixture) -> None:
     manager = make(color="red", size=1)
+    seen: list[tuple[str, int]] = []
 
     class Meddler:
         def configure(self, updated: frozenset[str]) -> None:
+            seen.append((manager.options.color, manager.options.size))
             if manager.options.color == "blue":
                 manager.options.update(size=99)
 
     manager.add(Meddler(), Veto(manager))
     manager.configure_all()
+    del seen[:]
     with pytest.raises(OptionsError):
         manager.options.update(color="blue")
     assert (manager.options.color, manager.options.size) == ("red", 1)
+    assert seen == [("blue", 1), ("blue", 99)], "the addon that made the change is not driven to make it again"
+    assert not caplog.records
 
 
 def test_a_bug_in_configure_is_logged_and_does_not_veto(caplog: pytest.LogCaptureFixture) -> None:

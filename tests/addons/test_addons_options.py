@@ -56,17 +56,17 @@ def test_text_that_does_not_fit_is_refused_by_name(name: str, text: str) -> None
 ])
 def test_values_of_another_type_are_refused(name: str, value: Any) -> None:
     options = make()
-    before = dict((spec.name, current) for spec, current in options.items())
+    before = {spec.name: current for spec, current in options.items()}
     with pytest.raises(OptionsError, match=f"option {name}: "):
         options.update(**{"ratio": 0.75, name: value} if name != "ratio" else {name: value})
-    assert dict((spec.name, current) for spec, current in options.items()) == before
+    assert {spec.name: current for spec, current in options.items()} == before
 
 
 def test_an_unknown_name_gets_the_nearest_known_one() -> None:
     options = make()
-    with pytest.raises(OptionsError, match='unknown option "cuont"; did you mean "count"?'):
+    with pytest.raises(OptionsError, match=r'unknown option "cuont"; did you mean "count"\?'):
         options.update(cuont=1)
-    with pytest.raises(AttributeError, match='unknown option "cuont"; did you mean "count"?'):
+    with pytest.raises(AttributeError, match=r'unknown option "cuont"; did you mean "count"\?'):
         _ = options.cuont
     assert not hasattr(options, "cuont")
 
@@ -118,7 +118,8 @@ def test_values_nobody_declares_are_mistakes() -> None:
     options.set(["zzz=2"])
     with pytest.raises(OptionsError) as caught:
         options.check_deferred()
-    assert str(caught.value) == 'config.yaml: unknown option "coutn"; did you mean "count"?\n--set: unknown option "zzz"'
+    assert str(caught.value).split("\n") == [
+        'config.yaml: unknown option "coutn"; did you mean "count"?', '--set: unknown option "zzz"']
 
 
 def test_a_waiting_value_of_the_wrong_type_is_refused_at_declaration() -> None:

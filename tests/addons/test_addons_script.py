@@ -1,5 +1,6 @@
 """Scripts are loaded, taken in again when they change, and never leave a gap."""
 
+# ruff: noqa: ASYNC240 - a test may block its own loop for a small file
 from __future__ import annotations
 
 import asyncio
@@ -76,7 +77,7 @@ async def probe(manager: AddonManager) -> list[Any]:
 async def until(manager: AddonManager, condition: Callable[[list[Any]], bool]) -> list[Any]:
     """Ask until the answer satisfies the condition: a watcher has no event to wait for."""
     async with asyncio.timeout(10):
-        while not condition(events := await probe(manager)):
+        while not condition(events := await probe(manager)):  # noqa: ASYNC110 - see above
             await asyncio.sleep(0.02)
     return events
 
@@ -93,7 +94,8 @@ async def test_functions_of_a_script_are_handlers(path: Path) -> None:
 
 
 async def test_a_script_may_carry_addons(path: Path) -> None:
-    path.write_text("class Counter:\n  def script_probe(self, events): events.append('Counter')\naddons = [Counter()]\n")
+    path.write_text("class Counter:\n  def script_probe(self, events): events.append('Counter')\n"
+                    "addons = [Counter()]\n")
     async with running(path) as manager:
         assert await probe(manager) == ["Counter"]
         handler, = manager.handlers(ScriptProbeHook)
