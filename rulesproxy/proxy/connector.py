@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from cryptography import x509
+
 from rulesproxy.addons.hooks import Hook
 from rulesproxy.certs.contexts import client_context
 from rulesproxy.certs.files import CertificateError
@@ -177,7 +179,8 @@ class Connector:
         try:
             stream = await dial(addresses, port, timeout=self._core.settings.connect_timeout)
         except DialError as exc:
-            raise UpstreamError(f"{_place(server.address)}: {exc}", _status(exc)) from exc
+            # The reason names addresses; whoever asked for a name wants to read that too.
+            raise UpstreamError(str(exc) if is_ip(host) else f"{_place(server.address)}: {exc}", _status(exc)) from exc
         server.peername, server.sockname = stream.peername, stream.sockname
         server.timestamp_tcp_setup = time.time()
         server.state = ConnectionState.OPEN
@@ -217,7 +220,7 @@ class Connector:
         try:
             return await self._core.resolver.addresses(name)
         except ResolveError as exc:
-            raise UpstreamError(f"{name}: {exc}", title="Name not resolved") from exc
+            raise UpstreamError(str(exc), title="Name not resolved") from exc
 
     # --- TLS --------------------------------------------------------------------------------------------------
 
@@ -234,18 +237,19 @@ class Connector:
             context = data.ssl_context
         try:
             secured = await TLSStream.client(stream, context, name, timeout=self._core.settings.tls_timeout)
-        except (TLSError, ConnectionClosed) as exc:
-            server.error = f"TLS with {_place(server.address)} failed: {exc}"
+        except BaseException as exc:
+            server.error = f"TLS with {_place(server.address)} failed: {str(exc) or 'cancelled'}"
             if addons.active(TlsFailedServerHook):
                 await addons.fire(TlsFailedServerHook(TlsData(server, client, server, context)))
-            raise _tls_error(exc, server.error) from exc
+            if isinstance(exc, (TLSError, ConnectionClosed)):
+                raise _tls_error(exc, server.error) from exc
+            raise
         server.alpn, server.cipher, server.tls_version = secured.selected_alpn, secured.cipher, secured.version
-        server.certificate_list = secured.peer_certificates
+        server.certificate_list = _certificates(secured)
         server.timestamp_tls_setup = time.time()
         if addons.active(TlsEstablishedServerHook):
             await addons.fire(TlsEstablishedServerHook(TlsData(server, client, server, context)))
         return secured
-
 
     def _tls_context(self, server: Server, target: Target) -> ssl.SSLContext:
         settings = self._core.settings
@@ -258,6 +262,13 @@ class Connector:
 
 def _place(address: Address | None) -> str:
     return authority(address[0], address[1], "") if address else "?"
+
+
+def _certificates(stream: TLSStream) -> list[x509.Certificate]:
+    try:
+        return stream.peer_certificates
+    except ValueError:  # unverified and malformed: what OpenSSL lets pass, the parser need not
+        return []
 
 
 def _tls_error(exc: TLSError | ConnectionClosed, message: str) -> UpstreamError:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from rulesproxy.codecs.http1 import Receiver
 from rulesproxy.model.connection import Client, Server
-from rulesproxy.model.effects import Route
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.net.stream import ConnectionClosed, Stream
 from rulesproxy.proxy.connector import (
@@ -50,7 +49,6 @@ __all__ = [
     "UpstreamConnection",
     "UpstreamError",
     "UpstreamPool",
-    "target_of",
 ]
 
 IDLE_SECONDS = 60.0
@@ -65,12 +63,11 @@ _Key = Target | tuple[Target, Client]
 class UpstreamConnection:
     """A connection one exchange holds. `reused`: it carried an exchange before, so it may turn out to be stale."""
 
-    __slots__ = ("client", "flow", "idle_since", "receiver", "reused", "server", "stream", "target", "tied")
+    __slots__ = ("client", "idle_since", "receiver", "reused", "server", "stream", "target", "tied")
 
     def __init__(self, client: Client, server: Server, stream: Stream, target: Target) -> None:
         self.client = client  # who it was made for: `server_disconnected` names it
         self.tied = False  # only `client` may use it
-        self.flow: HTTPFlow | None = None  # the exchange that holds it
         self.server = server
         self.stream = stream
         self.target = target
@@ -80,20 +77,6 @@ class UpstreamConnection:
 
     def __repr__(self) -> str:
         return f"<UpstreamConnection {self.target} via {self.server.peername}{' reused' if self.reused else ''}>"
-
-
-def target_of(flow: HTTPFlow, *, verify: bool = True) -> Target:
-    """The destination of a request, its route applied (the table of rule-language 3.2)."""
-    request, route = flow.request, flow.route
-    if route is None:
-        return Target(request.host, request.port, request.scheme, None, verify,
-                      _ALPN if request.scheme == "https" else ())
-    scheme = route.scheme or request.scheme
-    return Target(route.host or request.host, route.port or request.port, scheme, route.sni or request.host,
-                  verify and route.verify, _ALPN if scheme == "https" else ())
-
-
-_ALPN = ("http/1.1",)
 
 
 class UpstreamPool:
@@ -134,16 +117,15 @@ class UpstreamPool:
             connection.tied = tied
         else:
             flow.server_conn = connection.server
-        connection.flow = flow
         return connection
 
-    def release(self, connection: UpstreamConnection, reusable: bool) -> None:
-        """Give a connection back. Not `reusable`, or with more bytes than the answer had, it is closed."""
-        flow, connection.flow = connection.flow, None
+    def release(self, connection: UpstreamConnection, reusable: bool, flow: HTTPFlow) -> None:
+        """Give the connection back that `flow` used. Not `reusable`, or with more bytes than the answer had, it is
+        closed."""
         if not reusable or self._closed or connection.receiver.has_data or connection.stream.closing:
             self.discard(connection)
             return
-        if flow is not None and not connection.tied and authenticates_connection(flow):
+        if not connection.tied and authenticates_connection(flow):
             connection.tied = True
             connection.client = flow.client_conn
         self._keep(connection)
@@ -177,11 +159,8 @@ class UpstreamPool:
 
     # --- tunnels ----------------------------------------------------------------------------------------------
 
-    async def open_tunnel(self, client: Client, host: str, port: int,
-                          route: Route | None = None) -> tuple[Server, Stream]:
+    async def open_tunnel(self, client: Client, host: str, port: int) -> tuple[Server, Stream]:
         """A TCP connection for a relayed tunnel, never pooled: end it with `close_tunnel`. Raises UpstreamError."""
-        if route is not None:
-            host, port = route.host or host, route.port or port
         server = Server((host, port))
         return server, await self._connector.connect(client, server, Target(host, port))
 
