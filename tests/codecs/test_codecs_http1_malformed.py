@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from http1_tables import REQUESTS, RESPONSES
+from http1_tables import CHUNKED, REQUESTS, RESPONSES
 
 from rulesproxy.codecs.http1 import EndOfBody, ProtocolError, Receiver, identity
 
@@ -92,3 +92,16 @@ def test_no_request_is_read_after_a_broken_body() -> None:
     for read in (receiver.next_body, receiver.next_body, receiver.next_request):
         with pytest.raises(ProtocolError, match="chunk size"):
             read()
+
+
+@pytest.mark.parametrize("raw", [
+    b"GET / HTTP/1.1\nHost", b"GET /\r\n", b"GET / HTTP/1.1\r\nHost: a\nX", b"\x16\x03\x01\n", b"hello world\r\n",
+    CHUNKED + b"0\r\n\n", CHUNKED + b"0\r\nX: y\nZ", CHUNKED + b"5\nhello", CHUNKED + b"5\r\nhelloX",
+    CHUNKED + b"x" * 300,
+])
+def test_what_can_never_become_valid_is_refused_at_once(raw: bytes) -> None:
+    """No waiting for an end of head, of trailers or of input that may never come."""
+    connection = Connection(request=True)
+    connection.receiver.feed(raw)
+    with pytest.raises(ProtocolError):
+        connection.pump()
