@@ -1,0 +1,112 @@
+"""What the client gets for one request: one response, whole or passing through, or a visible end.
+
+In: a response and where its body comes from. Out: bytes on the client's connection, framed for that client, with the
+`response` hook fired when the body is in memory or has gone through. Whether the connection survives the exchange is
+known here (`keep_alive`), because every head says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rulesproxy.codecs.http1 import Framing, FramingKind, ResponseHead, serialize_response, strip_hop_by_hop
+from rulesproxy.model.flow import HTTPFlow
+from rulesproxy.model.http import Response
+from rulesproxy.proxy.bodies import BodySource, Pump
+from rulesproxy.proxy.framing import (
+    CLOSE_FIELD,
+    KEEP_ALIVE_FIELD,
+    NO_BODY,
+    outgoing_response_fields,
+    streamed_framing,
+    whole_response_framing,
+)
+from rulesproxy.proxy.http1 import ClientGone, ClientSide
+from rulesproxy.proxy.http_hooks import FlowEvents
+
+if TYPE_CHECKING:
+    from rulesproxy.proxy.session import Session
+
+
+class Answer:
+    """One per exchange. `begun` is the framing of the final response once its head was made."""
+
+    __slots__ = ("_client", "_events", "_flow", "_session", "begun", "keep_alive")
+
+    def __init__(self, session: Session, client: ClientSide, flow: HTTPFlow, events: FlowEvents,
+                 keep_alive: bool) -> None:
+        self._session = session
+        self._client = client
+        self._flow = flow
+        self._events = events
+        self.begun: Framing | None = None
+        self.keep_alive = keep_alive
+
+    async def interim(self, head: ResponseHead) -> None:
+        """Pass a 1xx on. HTTP/1.0 knows none (RFC 9110 §15.2)."""
+        if not self._flow.request.is_http10:
+            await self._client.write(serialize_response(head.status, head.reason, strip_hop_by_hop(head.fields)))
+
+    async def whole(self) -> None:
+        """Send `flow.response` with the body it has in memory, after `response`."""
+        await self._events.response()
+        response = self._flow.response
+        if response is None:
+            raise RuntimeError("an addon removed the response")
+        await self._send(response)
+
+    async def stream(self, response: Response, source: BodySource, received: Framing,
+                     ready: Iterable[bytes] = ()) -> None:
+        """Send a response whose body passes through: `ready` first, then what the source has. `response` fires before
+        the end is sent, so that it may still change the trailers."""
+        framing = streamed_framing(received, transformed=callable(response.stream),
+                                   http10=self._flow.request.is_http10)
+        pump = Pump(self._flow, response, framing, self._client.write, self._head(response, framing))
+        pump.add(ready)
+        pump.conclude(await pump.run(source))
+        await self._events.response()
+        await pump.finish()
+
+    async def switch(self, response: Response) -> None:
+        """Send the head of a 101. The connection is no longer HTTP afterwards."""
+        self.keep_alive = False
+        self.begun = NO_BODY
+        fields = outgoing_response_fields(self._flow.request, response, NO_BODY, keep_upgrade=True)
+        await self._client.write(serialize_response(response.status_code, response.reason, fields))
+
+    async def page(self, page: Response) -> None:
+        """Send a page of the proxy's own; no hook fires for it. A client that left does not get it."""
+        try:
+            await self._send(page)
+        except ClientGone:
+            self.keep_alive = False
+
+    async def cut(self) -> None:
+        """End the connection so that an answer that was begun is not taken for complete."""
+        self.keep_alive = False
+        if self.begun is not None and self.begun.kind is FramingKind.UNTIL_CLOSE:
+            self._client.stream.abort()
+        else:
+            await self._client.stream.aclose()
+
+    async def _send(self, response: Response) -> None:
+        framing = whole_response_framing(self._flow.request, response)
+        head = self._head(response, framing)
+        if framing.kind is FramingKind.NONE:
+            await self._client.write(head)
+        else:
+            await Pump(self._flow, response, framing, self._client.write, head).send_whole()
+
+    def _head(self, response: Response, framing: Framing) -> bytes:
+        request = self._flow.request
+        fields = outgoing_response_fields(request, response, framing)
+        if framing.kind is FramingKind.UNTIL_CLOSE or self._session.ending:
+            self.keep_alive = False
+        if not self.keep_alive:
+            fields = (*fields, CLOSE_FIELD)
+        elif request.is_http10:
+            fields = (*fields, KEEP_ALIVE_FIELD)
+        head = serialize_response(response.status_code, response.reason, fields)
+        self.begun = framing
+        return head

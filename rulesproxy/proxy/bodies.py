@@ -1,0 +1,172 @@
+"""Bodies in motion: collected whole, or pumped from one side to the other.
+
+In: a source of pieces and, for pumping, something to write to. Out: bytes, and the trailers at the end. Pieces that
+are here already leave together; nothing waits for more while something can go out, so the first event of an event
+stream is on its way when it arrives, and a slow reader holds up the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import NamedTuple, Protocol
+
+from rulesproxy.codecs.http1 import EndOfBody, Framing, FramingKind
+from rulesproxy.model.flow import HTTPFlow
+from rulesproxy.model.headers import Headers
+from rulesproxy.model.http import Message, StreamCallable
+from rulesproxy.proxy.framing import encoded, ending
+from rulesproxy.proxy.http_hooks import Stopped
+
+#: Pieces are joined up to this size before they are written.
+WRITE_SIZE = 64 * 1024
+
+
+class BodySource(Protocol):
+    """ClientSide, OriginSide, or a file."""
+
+    def ready_piece(self) -> bytes | EndOfBody | None:
+        """What is here already; None: only waiting helps."""
+        ...
+
+    async def next_piece(self) -> bytes | EndOfBody: ...
+
+
+class PieceSource:
+    """A body that some iterator produces."""
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+
+    def ready_piece(self) -> bytes | EndOfBody | None:
+        return None
+
+    async def next_piece(self) -> bytes | EndOfBody:
+        async for piece in self._pieces:
+            if piece:
+                return piece
+        return EndOfBody()
+
+
+class Collected(NamedTuple):
+    """A body, or its beginning. `end` is None when the rest is still in the source."""
+
+    pieces: list[bytes]
+    end: EndOfBody | None
+
+    def store(self, message: Message) -> None:
+        """Put a complete body where hooks find it."""
+        message.raw_content = b"".join(self.pieces)
+        if self.end is not None and self.end.trailers:
+            message.trailers = Headers(self.end.trailers)
+
+
+async def collect(source: BodySource, framing: Framing, limit: int) -> Collected:
+    """Read a body whole. One that is announced as too large is not even begun."""
+    pieces: list[bytes] = []
+    if framing.kind is FramingKind.LENGTH and framing.length > limit:
+        return Collected(pieces, None)
+    size = 0
+    while size <= limit:
+        piece = source.ready_piece()
+        if piece is None:
+            piece = await source.next_piece()
+        if isinstance(piece, EndOfBody):
+            return Collected(pieces, piece)
+        pieces.append(piece)
+        size += len(piece)
+    return Collected(pieces, None)
+
+
+def take_ready(source: BodySource) -> Collected:
+    """What can be had of a body without waiting, about `WRITE_SIZE` at most."""
+    pieces: list[bytes] = []
+    size = 0
+    while size < WRITE_SIZE:
+        piece = source.ready_piece()
+        if piece is None:
+            break
+        if isinstance(piece, EndOfBody):
+            return Collected(pieces, piece)
+        pieces.append(piece)
+        size += len(piece)
+    return Collected(pieces, None)
+
+
+class Pump:
+    """Carries one body to one writer, framed.
+
+    `first` is the head, which leaves together with the first pieces. Pieces of a passing body go through the message's
+    `stream` callable if it has one. What `run` has not written by the end of the body waits for `finish`, so that the
+    end leaves in the same write.
+    """
+
+    __slots__ = ("_flow", "_framing", "_message", "_pending", "_size", "_transform", "_write")
+
+    def __init__(self, flow: HTTPFlow, message: Message, framing: Framing, write: Callable[[bytes], Awaitable[None]],
+                 first: bytes) -> None:
+        self._flow = flow
+        self._message = message
+        self._framing = framing
+        self._write = write
+        self._transform: StreamCallable | None = message.stream if callable(message.stream) else None
+        self._pending = [first]
+        self._size = len(first)
+
+    def add(self, pieces: Iterable[bytes]) -> None:
+        """Queue pieces of a passing body for the next write."""
+        for piece in pieces:
+            self._queue(piece if self._transform is None else transformed(self._transform, piece))
+
+    def _queue(self, data: bytes) -> None:
+        if data:
+            data = encoded(self._framing, data)
+            self._pending.append(data)
+            self._size += len(data)
+
+    async def run(self, source: BodySource) -> EndOfBody:
+        """Everything up to the end of the body. Raises what the two sides raise, and Stopped."""
+        while True:
+            piece = source.ready_piece()
+            if piece is None:
+                await self.flush()
+                piece = await source.next_piece()
+            if isinstance(piece, EndOfBody):
+                return piece
+            if self._flow.error is not None:
+                raise Stopped
+            self.add((piece,))
+            if self._size >= WRITE_SIZE:
+                await self.flush()
+
+    def conclude(self, end: EndOfBody) -> None:
+        """The passing body is over: take its trailers over, and what the callable may have held back."""
+        if end.trailers:
+            self._message.trailers = Headers(end.trailers)
+        if self._transform is not None:
+            self._queue(transformed(self._transform, b""))
+
+    async def send_whole(self) -> None:
+        """Send the body the message has in memory."""
+        self._queue(self._message.raw_content or b"")
+        await self.finish()
+
+    async def flush(self) -> None:
+        pending = self._pending
+        if pending:
+            data = pending[0] if len(pending) == 1 else b"".join(pending)
+            pending.clear()
+            self._size = 0
+            await self._write(data)
+
+    async def finish(self) -> None:
+        """Write what is left and the end of the body, with the trailers the message has now."""
+        trailers = self._message.trailers
+        end = ending(self._framing, trailers.fields if trailers is not None else ())
+        if end:
+            self._pending.append(end)
+        await self.flush()
+
+
+def transformed(transform: StreamCallable, piece: bytes) -> bytes:
+    result = transform(piece)
+    return result if isinstance(result, bytes) else b"".join(result)

@@ -1,0 +1,107 @@
+"""CONNECT: a tunnel is asked for.
+
+In: the head of a CONNECT request. Out: a `Scope` for what comes through the tunnel, or None when it was refused (the
+answer is sent by then). Nothing is dialled here: what comes first through the tunnel decides whether the server is
+needed at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rulesproxy.addons.hooks import Hook
+from rulesproxy.codecs.http1 import Identity, RequestHead
+from rulesproxy.model.connection import Server
+from rulesproxy.model.effects import Drop
+from rulesproxy.model.flow import Error, HTTPFlow
+from rulesproxy.model.headers import Headers
+from rulesproxy.model.http import Request, Response
+from rulesproxy.model.names import host_for_url
+from rulesproxy.model.pages import error_response
+from rulesproxy.model.tls import Tunnel
+from rulesproxy.proxy.http1 import ClientSide
+from rulesproxy.proxy.refusal import send_page
+from rulesproxy.proxy.scope import Scope
+from rulesproxy.proxy.virtual_host import VIRTUAL_HOST
+
+if TYPE_CHECKING:
+    from rulesproxy.proxy.session import Session
+
+log = logging.getLogger("rulesproxy")
+
+_ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_FOREVER = 1 << 62
+
+
+@dataclass(slots=True)
+class HttpConnectHook(Hook):
+    """CONNECT received. `request.host`/`port` or `route` move the tunnel; a response that is not 2xx refuses it."""
+
+    flow: HTTPFlow
+
+
+@dataclass(slots=True)
+class HttpConnectedHook(Hook):
+    """The tunnel was granted."""
+
+    flow: HTTPFlow
+
+
+@dataclass(slots=True)
+class HttpConnectErrorHook(Hook):
+    """The tunnel was refused."""
+
+    flow: HTTPFlow
+
+
+async def open_tunnel(session: Session, client: ClientSide, head: RequestHead, identity: Identity) -> Scope | None:
+    """Answer a CONNECT. None: refused, and the connection goes on if `head.keep_alive` and it is still open."""
+    host, port = identity.host, identity.port
+    flow = HTTPFlow(session.client, Server((host, port)))
+    flow.request = Request("CONNECT", "", host, port, "", Headers(head.fields), b"", head.version,
+                           f"{host_for_url(host)}:{port}")
+    if host == VIRTUAL_HOST:
+        await send_page(session, client, head, error_response(
+            403, "Not available over TLS", f"{VIRTUAL_HOST} is answered by the proxy itself.", request=flow.request,
+            hint=f"Open http://{VIRTUAL_HOST}/ instead."))
+        return None
+    addons = session.core.addons
+    if addons.active(HttpConnectHook):
+        await addons.fire(HttpConnectHook(flow))
+    if flow.error is not None or flow.drop is not None or (flow.response is not None and not _success(flow.response)):
+        await _refuse(session, client, head, flow)
+        return None
+    flow.response = flow.response or Response(200, "Connection established", Headers(), b"")
+    await client.write(_ESTABLISHED)
+    flow.live = False
+    if addons.active(HttpConnectedHook):
+        await addons.fire(HttpConnectedHook(flow))
+    route = flow.route
+    destination = ((route and route.host) or flow.request.host, (route and route.port) or flow.request.port)
+    return Scope(tunnel=Tunnel(session.client, host, port, pinned=flow.pinned), destination=destination, name=host)
+
+
+def _success(response: Response) -> bool:
+    return 200 <= response.status_code < 300
+
+
+async def _refuse(session: Session, client: ClientSide, head: RequestHead, flow: HTTPFlow) -> None:
+    addons = session.core.addons
+    reason = f" by rule {flow.rule}" if flow.rule else ""
+    log.info("CONNECT %s: refused%s", flow.request.authority, reason)
+    if flow.error is None and flow.drop is not None:
+        flow.error = Error(f"Connection dropped{reason}.")
+    if addons.active(HttpConnectErrorHook):
+        await addons.fire(HttpConnectErrorHook(flow))
+    flow.live = False
+    if flow.error is None and flow.response is not None:
+        await send_page(session, client, head, flow.response)
+        return
+    if flow.drop is Drop.HANG:
+        await client.discard_input(_FOREVER, session.core.settings.idle_timeout)
+    if flow.drop is Drop.RESET:
+        client.stream.abort()
+    else:
+        await client.stream.aclose()

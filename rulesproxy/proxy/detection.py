@@ -1,0 +1,138 @@
+"""What a client speaks on a stream that was just opened, or who speaks first.
+
+In: a stream nobody has read from, and its scope. Out: the protocol to serve, nothing consumed; None when there is
+nothing to serve. On the proxy port everything is HTTP. In a tunnel whose client is silent for a moment the server is
+connected too, and whoever speaks first decides: a silent start does not get a client around the rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from typing import TYPE_CHECKING
+
+from rulesproxy.codecs.detect import Protocol, detect
+from rulesproxy.model.policy import TlsVerdict
+from rulesproxy.net.peek import PeekableStream
+from rulesproxy.proxy.relay import open_origin
+from rulesproxy.proxy.scope import Scope
+from rulesproxy.proxy.upstream import UpstreamError
+
+if TYPE_CHECKING:
+    from rulesproxy.proxy.session import Session
+
+log = logging.getLogger("rulesproxy")
+
+#: A client that is silent for so long in a new tunnel may be waiting for the server to speak (hooks.md).
+SERVER_FIRST_SECONDS = 0.25
+#: Close enough to a request for some server to take it for one: it must not pass as another protocol.
+_HTTP_LIKE = re.compile(rb"\s*(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|PATCH)\b", re.IGNORECASE)
+
+
+async def detect_protocol(session: Session, stream: PeekableStream, scope: Scope) -> Protocol | None:
+    """Raises ConnectionClosed when the client resets the connection."""
+    if scope.tunnel is None:
+        return await _on_proxy_port(session, stream)
+    try:
+        prefix = await _peek(session, stream, 1, _silence_allowed(session, scope))
+    except TimeoutError:
+        if session.client.alpn is not None or await _client_speaks_first(session, stream, scope):
+            prefix = stream.buffered
+        else:
+            return Protocol.OTHER if scope.opened is not None else None
+    protocol = await _complete(session, stream, prefix)
+    if protocol is Protocol.HTTP2 and session.core.addons.policy.tls_decision(scope.tunnel).verdict is not (
+            TlsVerdict.RELAY):
+        log.warning("tunnel to %s:%d: HTTP/2 without TLS is not available yet, and rules need to see it",
+                    *scope.destination)
+        return None
+    if protocol is Protocol.OTHER and (session.client.alpn == b"http/1.1" or _HTTP_LIKE.match(stream.buffered)):
+        return Protocol.HTTP1
+    return protocol
+
+
+async def _on_proxy_port(session: Session, stream: PeekableStream) -> Protocol | None:
+    session.idle = True
+    try:
+        prefix = await _peek(session, stream, 1, session.core.settings.idle_timeout)
+    except TimeoutError:
+        return None
+    finally:
+        session.idle = False
+    if detect(prefix) is Protocol.TLS:
+        log.warning("%s speaks TLS to the proxy port; it must be configured with http:// as the proxy's scheme",
+                    session.client.peername)
+        return None
+    return Protocol.HTTP1 if prefix else None
+
+
+def _silence_allowed(session: Session, scope: Scope) -> float:
+    if scope.decrypted and session.client.alpn is not None:
+        return session.core.settings.idle_timeout  # HTTP was agreed on: the server never speaks first
+    return SERVER_FIRST_SECONDS
+
+
+async def _complete(session: Session, stream: PeekableStream, prefix: bytes) -> Protocol | None:
+    """Peek until the protocol is certain; None when it does not become so in time."""
+    deadline = session.watchdog.now() + session.core.settings.head_timeout
+    while prefix:
+        protocol = detect(prefix)
+        if protocol is not None:
+            return protocol
+        try:
+            more = await _peek(session, stream, len(prefix) + 1, deadline - session.watchdog.now())
+        except TimeoutError:
+            log.info("%s: the client began something in its tunnel and did not go on", session.client.peername)
+            return None
+        if len(more) == len(prefix):
+            return Protocol.OTHER  # that was all it will ever send
+        prefix = more
+    return None
+
+
+async def _client_speaks_first(session: Session, stream: PeekableStream, scope: Scope) -> bool:
+    """Connect the server and wait for the first word. False: it is the server's, or nobody said anything."""
+    settings = session.core.settings
+    try:
+        server, origin = await open_origin(session, scope)
+    except UpstreamError as exc:
+        # Whatever the client wanted may not need this server at all: rules can answer instead.
+        log.info("tunnel to %s:%d, whose client is silent: %s", *scope.destination, exc)
+        try:
+            return bool(await _peek(session, stream, 1, settings.head_timeout))
+        except TimeoutError:
+            return False
+    peekable = PeekableStream(origin)
+    scope.opened = (server, peekable)
+    client_speaks = asyncio.ensure_future(stream.peek())
+    server_speaks = asyncio.ensure_future(peekable.peek())
+    waiting = (client_speaks, server_speaks)
+    try:
+        done, _ = await asyncio.wait(waiting, timeout=settings.idle_timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    if client_speaks in done:
+        return True
+    if not done:
+        await session.core.upstream.close_tunnel(session.client, server, peekable)
+        scope.opened = None
+    return False
+
+
+async def _peek(session: Session, stream: PeekableStream, minimum: int, seconds: float) -> bytes:
+    """Raises TimeoutError, ConnectionClosed."""
+    watchdog = session.watchdog
+    watchdog.arm(seconds)
+    try:
+        return await stream.peek(minimum)
+    except asyncio.CancelledError:
+        if watchdog.caught():
+            raise TimeoutError from None
+        raise
+    finally:
+        watchdog.disarm()
+
+

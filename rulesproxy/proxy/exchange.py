@@ -1,0 +1,349 @@
+"""One request and its response: the heart of the proxy.
+
+In: a flow whose request head was read, the client's connection it came on, and where that connection stands (`Scope`).
+Out: an answer on that connection, the hooks fired in order, and whether the connection can carry another exchange.
+It does not know how connections are made (upstream.py), what bytes look like (http1.py, framing.py) or what a rule is:
+what rules decided is data on the flow, carried out here.
+
+    requestheaders → body → request → origin → responseheaders → body → response
+
+A body is collected only when somebody needs it whole; otherwise it streams, its `request` or `response` hook fires
+when it has gone through, and an answer may overtake a request that is still being sent. Every way to fail is one
+exception that ends in `_failed`, so that exactly one of `response` and `error` fires.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Literal
+
+from rulesproxy.codecs.http1 import (
+    EndOfBody,
+    Framing,
+    FramingKind,
+    ProtocolError,
+    RequestHead,
+    ResponseHead,
+    serialize_request,
+)
+from rulesproxy.model.effects import Drop
+from rulesproxy.model.flow import Error, HTTPFlow
+from rulesproxy.model.headers import Headers
+from rulesproxy.model.http import Message, Response
+from rulesproxy.proxy.answer import Answer
+from rulesproxy.proxy.bodies import BodySource, PieceSource, Pump, collect, take_ready
+from rulesproxy.proxy.failures import error_page, log_failure
+from rulesproxy.proxy.framing import (
+    is_bodyless,
+    is_endless,
+    outgoing_request_fields,
+    sized,
+    streamed_framing,
+    whole_request_framing,
+)
+from rulesproxy.proxy.http1 import CONTINUE, ClientGone, ClientSide, OriginSide, StaleConnection
+from rulesproxy.proxy.http_hooks import FlowEvents, Stopped
+from rulesproxy.proxy.local_file import open_local_file
+from rulesproxy.proxy.relay import relay_upgraded
+from rulesproxy.proxy.scope import Scope
+from rulesproxy.proxy.upload import Upload
+from rulesproxy.proxy.upstream import UpstreamError
+
+if TYPE_CHECKING:
+    from rulesproxy.proxy.session import Session
+
+log = logging.getLogger("rulesproxy")
+
+#: An unread request body up to this size is read and forgotten to keep the connection; a larger one ends it.
+DRAIN_LIMIT = 64 * 1024
+#: RFC 9110 §9.2.2: sending these twice does no harm.
+IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
+_FOREVER = 1 << 62
+
+
+class Exchange:
+    """Made for one flow; `run` once."""
+
+    __slots__ = ("_answer", "_client", "_core", "_events", "_flow", "_head", "_origin", "_received", "_scope",
+                 "_session", "_too_large", "_upgrade", "_upload")
+
+    def __init__(self, session: Session, client: ClientSide, scope: Scope, head: RequestHead, flow: HTTPFlow) -> None:
+        self._session = session
+        self._core = session.core
+        self._client = client
+        self._scope = scope
+        self._head = head
+        self._flow = flow
+        self._received = (flow.request.host, flow.request.port)
+        self._events = FlowEvents(session.core.addons, flow)
+        self._answer = Answer(session, client, flow, self._events, head.keep_alive)
+        self._origin: OriginSide | None = None
+        self._upload: Upload | None = None
+        #: The beginning of a request body that was wanted whole and is too large for that.
+        self._too_large: list[bytes] = []
+        #: The request may end HTTP on this connection. Other upgrades than WebSocket are not passed on.
+        self._upgrade = head.method == "GET" and (flow.request.headers.first(b"upgrade") or b"").lower() == b"websocket"
+
+    async def run(self) -> bool:
+        """Carry the exchange through. True if the connection can carry another."""
+        flow = self._flow
+        try:
+            await self._take_request()
+            if flow.response is None and flow.local_file is None:
+                await self._forward()
+            else:
+                await self._answer_here()
+            await self._settle()
+        except asyncio.CancelledError:
+            flow.error = flow.error or Error("The proxy is shutting down.")
+            await self._events.error()
+            raise
+        except Exception as exc:
+            await self._failed(exc)
+        finally:
+            flow.live = False
+            await self._release_origin()
+        return self._answer.keep_alive
+
+    # --- the request ------------------------------------------------------------------------------------------
+
+    async def _take_request(self) -> None:
+        """Up to the point where it is known who answers."""
+        flow, client = self._flow, self._client
+        if client.body_complete:
+            flow.request.raw_content = b""
+        await self._events.requestheaders()
+        if flow.response is not None:
+            return
+        if not client.body_complete:
+            if not self._must_collect(flow.request, "request"):
+                return  # `request` fires when the body has gone through
+            await self._collect_request()
+        await self._events.request()
+
+    def _must_collect(self, message: Message, phase: Literal["request", "response"]) -> bool:
+        if message.stream or not self._core.addons.policy.needs_body(self._flow, phase):
+            return False
+        return not is_endless(message.headers.get("content-type"))
+
+    async def _collect_request(self) -> None:
+        if self._client_waits:
+            await self._client.write(CONTINUE)
+        body = await collect(self._client, self._head.framing, self._core.settings.rule_body_limit)
+        if body.end is not None:
+            body.store(self._flow.request)
+        else:
+            self._too_large = body.pieces
+            self._flow.body_overflow = "request"
+            log.warning("%s: the request body is larger than rule_body_limit, so it streams", self._flow.request.url)
+
+    @property
+    def _client_waits(self) -> bool:
+        """The client wants to be told before it sends the body (RFC 9110 §10.1.1)."""
+        return self._head.expect_continue and not self._client.body_begun and not self._client.receiver.has_data
+
+    # --- answers that need no origin --------------------------------------------------------------------------
+
+    async def _answer_here(self) -> None:
+        flow = self._flow
+        if flow.pacing is not None:
+            await asyncio.sleep(flow.pacing.request)
+        if not self._client.body_complete and not self._can_drain():
+            self._answer.keep_alive = False
+        if flow.response is not None or flow.local_file is None:
+            await self._respond(None, sized(0))
+            return
+        local = await open_local_file(flow.local_file, flow.request)
+        try:
+            response = flow.response = local.response
+            length = int(response.headers.get("content-length", "0"))
+            await self._respond(PieceSource(local.pieces), sized(length))
+        finally:
+            await local.pieces.aclose()
+
+    def _can_drain(self) -> bool:
+        if self._client_waits:
+            return False  # the body may follow or not
+        framing = self._head.framing
+        return framing.kind is not FramingKind.LENGTH or framing.length <= DRAIN_LIMIT
+
+    # --- the origin -------------------------------------------------------------------------------------------
+
+    async def _forward(self) -> None:
+        flow = self._flow
+        if flow.pacing is not None:
+            await asyncio.sleep(flow.pacing.request)
+        head = await self._converse()
+        flow.response = Response(head.status, head.reason, Headers(head.fields), None, head.version)
+        await self._respond(self._origin, head.framing)
+
+    async def _converse(self) -> ResponseHead:
+        """Send the request and read the head of the final answer, over a second connection if the first was stale."""
+        flow, core = self._flow, self._core
+        target = self._scope.target(flow, self._received, core.settings.verify_upstream)
+        fresh = False
+        while True:
+            connection = await core.upstream.acquire(flow, target, fresh=fresh)
+            origin = self._origin = OriginSide(connection, self._session)
+            try:
+                await self._send_request(origin)
+                return await self._final_head(origin)
+            except StaleConnection:
+                repeatable = flow.request.method in IDEMPOTENT and flow.request.raw_content is not None
+                if fresh or not connection.reused or not repeatable:
+                    raise
+            await self._release_origin()
+            fresh = True
+
+    async def _send_request(self, origin: OriginSide) -> None:
+        request, route = self._flow.request, self._flow.route
+        whole = request.raw_content is not None
+        if whole:
+            framing = whole_request_framing(request)
+        else:
+            framing = streamed_framing(self._head.framing, transformed=callable(request.stream), http10=False)
+        head = serialize_request(request.method, request.path, outgoing_request_fields(
+            request, framing, host=route.host_header if route is not None else None,
+            drop_expect=self._head.expect_continue and (whole or self._flow.body_overflow is not None),
+            keep_upgrade=self._upgrade))
+        if framing.kind is FramingKind.NONE:
+            await origin.write(head)
+            return
+        pump = Pump(self._flow, request, framing, origin.write, head)
+        if whole:
+            await pump.send_whole()
+            return
+        pump.add(self._too_large)
+        ready = take_ready(self._client)
+        pump.add(ready.pieces)
+        if ready.end is not None:
+            await self._end_request(pump, ready.end)
+        else:
+            self._upload = Upload(self._client, origin, pump, self._end_request)
+
+    async def _end_request(self, pump: Pump, end: EndOfBody) -> None:
+        """The body has gone through but for its end: the hook may still change the trailers."""
+        pump.conclude(end)
+        if self._flow.body_overflow != "request":  # else it fired before the body
+            await self._events.request()
+        await pump.finish()
+
+    async def _final_head(self, origin: OriginSide) -> ResponseHead:
+        """The head of the final answer; interim ones go to the client as they come."""
+        request = self._flow.request
+        while True:
+            head = await origin.next_head(request.method)
+            if head.status >= 200 or (head.status == 101 and self._upgrade):
+                return head
+            if head.status == 101:
+                raise UpstreamError("the server switched protocols without being asked", title="Invalid answer")
+            if head.status != 100 or request.raw_content is None:  # else nobody waits for it any more
+                await self._answer.interim(head)
+
+    # --- the response -----------------------------------------------------------------------------------------
+
+    async def _respond(self, source: BodySource | None, framing: Framing) -> None:
+        """Send `flow.response`: its body comes from `source`, or is in memory without one."""
+        flow = self._flow
+        response = flow.response
+        if response is not None and source is not None and is_bodyless(flow.request.method, response.status_code):
+            response.raw_content = b""
+            if self._origin is not None:
+                self._origin.complete = True
+        await self._events.responseheaders()
+        if flow.pacing is not None:
+            await asyncio.sleep(flow.pacing.response)
+        if source is None or response is None or flow.response is not response:
+            await self._answer.whole()  # made here, or put in the place of the origin's answer, which is dropped
+        elif response.status_code == 101 and self._origin is not None:
+            await self._switch_protocols(response, self._origin)
+        elif response.raw_content is not None:
+            await self._answer.whole()
+        elif self._must_collect(response, "response"):
+            await self._collect_response(response, source, framing)
+        else:
+            if self._origin is not None and is_endless(response.headers.get("content-type")):
+                self._origin.patience = self._core.settings.idle_timeout
+            await self._answer.stream(response, source, framing)
+
+    async def _collect_response(self, response: Response, source: BodySource, framing: Framing) -> None:
+        flow = self._flow
+        body = await collect(source, framing, self._core.settings.rule_body_limit)
+        if body.end is not None:
+            body.store(response)
+            await self._answer.whole()
+            return
+        flow.body_overflow = "response"
+        log.warning("%s: the response body is larger than rule_body_limit, so it streams", flow.request.url)
+        await self._events.response()
+        if flow.response is not response or response.raw_content is not None:
+            await self._answer.whole()
+        else:
+            await self._answer.stream(response, source, framing, body.pieces)
+
+    async def _switch_protocols(self, response: Response, origin: OriginSide) -> None:
+        """From here on both sides speak something else, which is passed on untouched."""
+        await self._events.response()
+        await self._answer.switch(response)
+        origin.complete = False
+        await relay_upgraded(self._session, self._client, origin)
+
+    # --- the end ----------------------------------------------------------------------------------------------
+
+    async def _settle(self) -> None:
+        """The answer is out: see to what is left of the request."""
+        upload, client, answer = self._upload, self._client, self._answer
+        if upload is not None:
+            if self._origin is not None and self._origin.reusable and not self._client_waits:
+                await upload.settle()
+            await upload.cancel()
+            answer.keep_alive &= client.body_complete
+        elif not client.body_complete and answer.keep_alive:
+            try:
+                rest = await collect(client, self._head.framing, DRAIN_LIMIT)
+                answer.keep_alive = rest.end is not None
+            except (ProtocolError, ClientGone):  # the exchange itself went well
+                answer.keep_alive = False
+
+    async def _release_origin(self) -> None:
+        """Give the origin's connection back, or close it if the exchange left it in the middle of something."""
+        origin, upload = self._origin, self._upload
+        if upload is not None:
+            await upload.cancel()
+        if origin is not None:
+            self._origin = None
+            reusable = origin.reusable and (upload is None or upload.complete)
+            self._core.upstream.release(origin.connection, reusable, self._flow)
+
+    async def _failed(self, exc: Exception) -> None:
+        """Report the failure; answer with a page if no answer was begun, else cut it visibly."""
+        flow, answer = self._flow, self._answer
+        if self._upload is not None:
+            await self._upload.cancel()
+            exc = self._upload.error or exc
+        if isinstance(exc, Stopped):
+            await self._stopped()
+            return
+        flow.error = Error(str(exc) or type(exc).__name__)
+        log_failure(exc, flow)
+        await self._events.error()
+        page = error_page(exc, flow.request)
+        if answer.begun is not None or page is None:
+            await answer.cut()
+            return
+        answer.keep_alive &= self._client.body_complete and not isinstance(exc, ProtocolError)
+        await answer.page(page)
+
+    async def _stopped(self) -> None:
+        """Carry out `kill()` or `drop`: nothing more is sent."""
+        flow, client = self._flow, self._client
+        if flow.error is None:
+            flow.error = Error(f"Connection dropped by rule {flow.rule}." if flow.rule else "Connection dropped.")
+        log.info("%s: %s", flow.request.url, flow.error)
+        await self._events.error()
+        if flow.drop is Drop.RESET:
+            client.stream.abort()
+        elif flow.drop is Drop.HANG:
+            await client.discard_input(_FOREVER, self._core.settings.idle_timeout)
+        await self._answer.cut()

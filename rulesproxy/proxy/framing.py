@@ -1,0 +1,150 @@
+"""Which fields and which framing a message leaves with.
+
+In: the fields an addon may have touched, and how much body there will be. Out: fields in their original order with
+exactly the framing we decided on. Framing, hop-by-hop fields and connection persistence are ours on every hop, so
+nothing an addon or a peer wrote about them survives by accident. It knows nothing of streams.
+"""
+
+from __future__ import annotations
+
+from rulesproxy.codecs.http1 import (
+    Framing,
+    FramingKind,
+    encode_chunk,
+    encode_last_chunk,
+    safe_trailers,
+    strip_hop_by_hop,
+)
+from rulesproxy.model.headers import Field, Fields
+from rulesproxy.model.http import Request, Response
+
+NO_BODY = Framing(FramingKind.NONE, 0)
+CHUNKED = Framing(FramingKind.CHUNKED, 0)
+UNTIL_CLOSE = Framing(FramingKind.UNTIL_CLOSE, 0)
+
+_CHUNKED_FIELD = (b"Transfer-Encoding", b"chunked")
+CLOSE_FIELD = (b"Connection", b"close")
+KEEP_ALIVE_FIELD = (b"Connection", b"keep-alive")
+_FRAMING_FIELDS = frozenset((b"content-length", b"transfer-encoding"))
+#: Bodies that never end or whose pieces matter as they come: never collected (rule-language 5.2).
+_ENDLESS_TYPES = ("text/event-stream", "multipart/x-mixed-replace", "application/grpc")
+#: Methods whose empty body is worth a Content-Length (RFC 9110 §8.6).
+_BODY_METHODS = frozenset(("POST", "PUT", "PATCH"))
+
+
+def is_bodyless(method: str, status: int) -> bool:
+    """RFC 9112 §6.3: these responses end with their head, whatever their fields say."""
+    return method == "HEAD" or status in (204, 304) or status < 200
+
+
+def is_endless(content_type: str | None) -> bool:
+    return content_type is not None and content_type.strip().lower().startswith(_ENDLESS_TYPES)
+
+
+def sized(length: int) -> Framing:
+    return Framing(FramingKind.LENGTH, length)
+
+
+def whole_request_framing(request: Request) -> Framing:
+    """For a request whose body is in `raw_content`."""
+    if request.trailers:
+        return CHUNKED
+    if request.raw_content or request.method in _BODY_METHODS or "content-length" in request.headers:
+        return sized(len(request.raw_content or b""))
+    return NO_BODY
+
+
+def whole_response_framing(request: Request, response: Response) -> Framing:
+    """For a response whose body is in `raw_content`; NONE where it must not be sent."""
+    if is_bodyless(request.method, response.status_code):
+        return NO_BODY
+    if response.trailers and not request.is_http10:
+        return CHUNKED
+    return sized(len(response.raw_content or b""))
+
+
+def streamed_framing(received: Framing, *, transformed: bool, http10: bool) -> Framing:
+    """For a body that passes through: its own length if nothing can change it, else whatever the receiver knows."""
+    if received.kind is FramingKind.NONE or (received.kind is FramingKind.LENGTH and not transformed):
+        return received
+    return UNTIL_CLOSE if http10 else CHUNKED
+
+
+def outgoing_request_fields(request: Request, framing: Framing, *, host: str | None, drop_expect: bool,
+                            keep_upgrade: bool) -> Fields:
+    """The fields of a request on its way to the origin. `host` replaces Host."""
+    received = request.headers.fields
+    fields = strip_hop_by_hop(received, keep_upgrade=keep_upgrade)
+    if fields is not received and (b"TE", b"trailers") in fields:
+        fields = (*fields, (b"Connection", b"TE"))  # RFC 9110 §10.1.4
+    if host is not None:
+        fields = with_host(fields, host.encode("ascii"))
+    if drop_expect:
+        fields = tuple([field for field in fields if field[0].lower() != b"expect"])
+    return with_framing(fields, framing)
+
+
+def outgoing_response_fields(request: Request, response: Response, framing: Framing,
+                             *, keep_upgrade: bool = False) -> Fields:
+    """The fields of a response on its way to the client."""
+    fields = strip_hop_by_hop(response.headers.fields, keep_upgrade=keep_upgrade)
+    if framing.kind is not FramingKind.NONE:
+        return with_framing(fields, framing)
+    return _bodyless_fields(fields, request, response)
+
+
+def with_framing(fields: Fields, framing: Framing) -> Fields:
+    """`fields` with the framing fields that `framing` needs; a Content-Length that is right already keeps its place."""
+    present = [field for field in fields if field[0].lower() in _FRAMING_FIELDS]
+    kind = framing.kind
+    if kind is FramingKind.LENGTH:
+        value = b"%d" % framing.length
+        if len(present) == 1 and present[0][1] == value and len(present[0][0]) == 14:
+            return fields
+        return (*_without(fields, present), (b"Content-Length", value))
+    rest = _without(fields, present)
+    return (*rest, _CHUNKED_FIELD) if kind is FramingKind.CHUNKED else rest
+
+
+def with_host(fields: Fields, host: bytes) -> Fields:
+    """`fields` with exactly one Host, in its old place or in front."""
+    if [value for name, value in fields if name.lower() == b"host"] == [host]:
+        return fields
+    rest: list[Field] = []
+    place, name = 0, b"Host"
+    for field in fields:
+        if field[0].lower() == b"host":
+            if name == b"Host":
+                place, name = len(rest), field[0]
+        else:
+            rest.append(field)
+    rest.insert(place, (name, host))
+    return tuple(rest)
+
+
+def encoded(framing: Framing, piece: bytes) -> bytes:
+    """One piece of a body as it goes out."""
+    return encode_chunk(piece) if framing.kind is FramingKind.CHUNKED else piece
+
+
+def ending(framing: Framing, trailers: Fields) -> bytes:
+    """What follows the last piece of a body."""
+    if framing.kind is not FramingKind.CHUNKED:
+        return b""
+    return encode_last_chunk(safe_trailers(trailers) if trailers else ())
+
+
+def _bodyless_fields(fields: Fields, request: Request, response: Response) -> Fields:
+    """HEAD and 304 tell the length GET would have, 204 and 1xx none (RFC 9110 §8.6)."""
+    status = response.status_code
+    if status == 204 or status < 200:
+        return _without(fields, [field for field in fields if field[0].lower() in _FRAMING_FIELDS])
+    if response.raw_content:
+        return with_framing(fields, sized(len(response.raw_content)))
+    if status == 304 and request.method != "HEAD":
+        return tuple([field for field in fields if not (field[0].lower() == b"content-length" and field[1] == b"0")])
+    return fields
+
+
+def _without(fields: Fields, unwanted: list[Field]) -> Fields:
+    return tuple([field for field in fields if field not in unwanted]) if unwanted else fields

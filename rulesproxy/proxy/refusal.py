@@ -1,0 +1,77 @@
+"""Answers that no hook sees: what is not a proper request to this proxy, and the proxy's own pages."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from rulesproxy.codecs.http1 import FramingKind, Identity, ProtocolError, RequestHead, serialize_response
+from rulesproxy.model.headers import Headers
+from rulesproxy.model.http import Request, Response
+from rulesproxy.model.pages import error_response
+from rulesproxy.proxy.failures import error_page
+from rulesproxy.proxy.framing import CLOSE_FIELD, KEEP_ALIVE_FIELD, outgoing_response_fields, whole_response_framing
+from rulesproxy.proxy.http1 import ClientSide
+from rulesproxy.proxy.scope import Scope
+from rulesproxy.proxy.virtual_host import VIRTUAL_HOST
+
+if TYPE_CHECKING:
+    from rulesproxy.proxy.session import Session
+
+log = logging.getLogger("rulesproxy")
+
+
+async def send_page(session: Session, client: ClientSide, head: RequestHead | None, page: Response) -> bool:
+    """Send a response that belongs to no exchange. True if the connection can carry another request.
+
+    Without `head` the request could not be read, so the connection is over. Raises ClientGone.
+    """
+    method, version = (head.method, head.version) if head is not None else ("GET", "HTTP/1.1")
+    request = Request(method, "http", "", 0, "", Headers(), http_version=version)
+    framing = whole_response_framing(request, page)
+    fields = outgoing_response_fields(request, page, framing)
+    keep_alive = head is not None and head.keep_alive and client.body_complete and not session.ending
+    if not keep_alive:
+        fields = (*fields, CLOSE_FIELD)
+    elif request.is_http10:
+        fields = (*fields, KEEP_ALIVE_FIELD)
+    body = b"" if framing.kind is FramingKind.NONE else page.raw_content or b""
+    await client.write(serialize_response(page.status_code, page.reason, fields) + body)
+    return keep_alive
+
+
+async def refuse_malformed(session: Session, client: ClientSide, error: ProtocolError) -> None:
+    """RFC 9112 §11.2: nothing on this connection can be trusted any more. The caller closes it."""
+    log.warning("%s: malformed request: %s", session.client.peername, error.message)
+    page = error_page(error, None)
+    if page is not None:
+        await send_page(session, client, None, page)
+
+
+def own_answer(session: Session, scope: Scope, identity: Identity, request: Request) -> Response | None:
+    """The answer to a request that must not go anywhere; None for a proper one."""
+    tunnel = scope.tunnel
+    if tunnel is not None:
+        return None if identity.host == scope.name else _misdirected(session, scope, identity, request)
+    virtual_host = session.core.virtual_host
+    if identity.host == VIRTUAL_HOST and identity.form == "absolute" and virtual_host is not None:
+        if identity.scheme == "http":
+            return virtual_host.respond(request)
+        return error_response(403, "Not available over TLS", f"{VIRTUAL_HOST} is answered by the proxy itself.",
+                              request=request, hint=f"Open http://{VIRTUAL_HOST}/ instead.")
+    if identity.form == "absolute":
+        return None
+    return error_response(
+        400, "This is a proxy", "The request was sent to the proxy as if it were a web server.", request=request,
+        hint=f"Configure this address as the HTTP proxy of your client; then http://{VIRTUAL_HOST}/ shows its state.")
+
+
+def _misdirected(session: Session, scope: Scope, identity: Identity, request: Request) -> Response | None:
+    """Host names another server than the tunnel (rule-language 2.4): 421, or a warning."""
+    if session.core.settings.identity == "warn":
+        log.warning("%s: Host is %s in a tunnel to %s", session.client.peername, identity.host, scope.name)
+        return None
+    log.warning("%s: refused: Host is %s in a tunnel to %s", session.client.peername, identity.host, scope.name)
+    return error_response(
+        421, "Misdirected request", f"The request is for {identity.host}, but the tunnel is for {scope.name}.",
+        request=request, hint="--set identity=warn lets such requests pass; rules then match the request's host.")

@@ -1,0 +1,98 @@
+"""The requests of one HTTP/1 connection, one after the other.
+
+In: a stream on which a client speaks HTTP/1, and its scope. Out: exchanges, each with a flow of its own, answered in
+the order they came (pipelining), until one side wants no more. A CONNECT turns the rest of the stream into a tunnel.
+After anything malformed the connection ends: no second request is ever read from it (RFC 9112 §11.2).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rulesproxy.codecs.http1 import Identity, ProtocolError, RequestHead, identity
+from rulesproxy.model.flow import HTTPFlow
+from rulesproxy.model.headers import Headers
+from rulesproxy.model.http import Request
+from rulesproxy.model.names import authority
+from rulesproxy.net.peek import PeekableStream
+from rulesproxy.proxy.connect import open_tunnel
+from rulesproxy.proxy.exchange import Exchange
+from rulesproxy.proxy.framing import with_host
+from rulesproxy.proxy.http1 import ClientGone, ClientSide
+from rulesproxy.proxy.refusal import own_answer, refuse_malformed, send_page
+from rulesproxy.proxy.scope import Scope
+
+if TYPE_CHECKING:
+    from rulesproxy.proxy.session import Session
+
+#: How long and how much is read from a client that may still be sending after its last answer, so that closing does
+#: not reset the connection under that answer (RFC 9112 §9.6).
+_LINGER_SECONDS = 2.0
+_LINGER_BYTES = 1024 * 1024
+
+
+async def serve_http(session: Session, stream: PeekableStream, scope: Scope) -> None:
+    """Serve requests until the connection ends or becomes a tunnel."""
+    # What was peeked is handed to the receiver; from then on nobody peeks, so the layer in between can go.
+    client = ClientSide(stream.inner, session)
+    if stream.buffered:
+        client.receiver.feed(stream.buffered)
+    try:
+        if await _serve_requests(session, client, scope):
+            await _linger(client)
+    except ClientGone:
+        return  # nobody is left to tell
+
+
+async def _serve_requests(session: Session, client: ClientSide, scope: Scope) -> bool:
+    """True when the client may still be sending although it has had its last answer."""
+    while not session.ending or client.receiver.has_data:
+        try:
+            head = await client.next_request()
+            if head is None:
+                return False
+            target = identity(head, scope.scheme)
+        except ProtocolError as exc:
+            await refuse_malformed(session, client, exc)
+            return True
+        if head.method == "CONNECT":
+            granted = await open_tunnel(session, client, head, target)
+            if granted is not None:
+                inner = PeekableStream(client.stream)
+                inner.unread(client.receiver.take_rest())
+                await session.serve(inner, granted)
+                return False
+            if not head.keep_alive or client.stream.closing:
+                return True
+        elif not await _serve_request(session, client, scope, head, target):
+            return not client.body_complete
+    return False
+
+
+async def _serve_request(session: Session, client: ClientSide, scope: Scope, head: RequestHead,
+                         target: Identity) -> bool:
+    """True if the connection can carry another request."""
+    request = _request(scope, head, target)
+    page = own_answer(session, scope, target, request)
+    if page is not None:
+        return await send_page(session, client, head, page)
+    flow = HTTPFlow(session.client, session.placeholder(request.host, request.port))
+    flow.request = request
+    return await Exchange(session, client, scope, head, flow).run()
+
+
+def _request(scope: Scope, head: RequestHead, target: Identity) -> Request:
+    fields = head.fields
+    if target.host_differs:  # RFC 9112 §3.2.2
+        fields = with_host(fields, authority(target.host, target.port, target.scheme).encode("ascii"))
+    # In a tunnel the port is the connection's (rule-language 2.4).
+    port = target.port if scope.tunnel is None else scope.tunnel.port
+    scheme = target.scheme if scope.tunnel is None else scope.scheme
+    return Request(head.method, scheme, target.host, port, target.path, Headers(fields), None, head.version)
+
+
+async def _linger(client: ClientSide) -> None:
+    await client.stream.write_eof()
+    await client.discard_input(_LINGER_BYTES, _LINGER_SECONDS)
+
+

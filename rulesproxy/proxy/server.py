@@ -1,0 +1,72 @@
+"""`Proxy`: listeners and everything behind them, from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from rulesproxy.addons.manager import AddonManager
+from rulesproxy.certs.authority import Authority
+from rulesproxy.model.connection import Address
+from rulesproxy.model.names import host_for_url
+from rulesproxy.net.resolve import Resolver
+from rulesproxy.net.tcp import Listener, TCPStream, listen
+from rulesproxy.proxy.core import Core
+from rulesproxy.proxy.modes import Mode, parse_mode
+from rulesproxy.proxy.session import Session
+from rulesproxy.proxy.settings import Settings
+from rulesproxy.proxy.upstream import UpstreamPool
+from rulesproxy.proxy.virtual_host import VirtualHost
+
+
+class Proxy:
+    """Serves the `regular` modes it is given; `start` once, `stop` once, both in one event loop.
+
+    `modes` are specifications or parsed modes; those of other protocols are somebody else's. The resolver stays the
+    caller's to close.
+    """
+
+    def __init__(self, addons: AddonManager, authority: Authority, resolver: Resolver, *,
+                 modes: Sequence[Mode | str] = ("regular",), settings: Settings | None = None,
+                 virtual_host: VirtualHost | None = None) -> None:
+        self.core = Core(addons, authority, resolver, settings, virtual_host)
+        parsed = [parse_mode(mode) if isinstance(mode, str) else mode for mode in modes]
+        self._modes = [mode for mode in parsed if mode.name == "regular"]
+        self._listeners: list[Listener] = []
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where the listeners are, in the order of their modes, with real port numbers."""
+        return [listener.address for listener in self._listeners]
+
+    async def start(self) -> None:
+        """Raises OSError when an address cannot be bound; nothing listens then."""
+        self.core.upstream = UpstreamPool(self.core)
+        try:
+            for mode in self._modes:
+                self._listeners.append(await self._listen(mode))
+        except OSError:
+            await self.stop(0)
+            raise
+
+    async def stop(self, grace: float = 5.0) -> None:
+        """Accept nothing more, close idle connections, let the others finish for `grace` seconds, then reset them."""
+        core = self.core
+        core.closing = True
+        for listener in self._listeners:
+            listener.close_accepting()
+        core.close_idle_sessions()
+        await asyncio.gather(*(listener.wait_closed(grace) for listener in self._listeners))
+        await core.upstream.aclose()
+
+    async def _listen(self, mode: Mode) -> Listener:
+        name = ""
+
+        async def serve(stream: TCPStream) -> None:
+            await Session(self.core, stream, mode, name).run()
+
+        listener = await listen(mode.host, mode.port, serve, limit=self.core.settings.connections)
+        host, port = listener.address[:2]
+        name = f"{host_for_url(host)}:{port}"
+        self.core.listening.add((host, port))
+        return listener

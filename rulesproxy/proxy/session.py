@@ -1,0 +1,127 @@
+"""One client connection from accept to close, and the recursion that opens what is inside it.
+
+In: an accepted stream. `serve` looks at what the client says first and hands the stream to the protocol it finds;
+CONNECT and TLS unwrap it and call `serve` again on the inner stream with a narrower `Scope`. `client_connected` fires
+first, `client_disconnected` last, each once. It knows protocols by their first bytes only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from rulesproxy.codecs.detect import Protocol
+from rulesproxy.model.connection import Client, ConnectionState, Server
+from rulesproxy.model.policy import TlsDecision
+from rulesproxy.model.tls import Tunnel
+from rulesproxy.net.peek import PeekableStream
+from rulesproxy.net.stream import ConnectionClosed, Stream
+from rulesproxy.proxy import requests, tls
+from rulesproxy.proxy.client_hooks import ClientConnectedHook, ClientDisconnectedHook
+from rulesproxy.proxy.core import Core
+from rulesproxy.proxy.detection import detect_protocol
+from rulesproxy.proxy.modes import Mode
+from rulesproxy.proxy.relay import QUIET_SECONDS, Splice, relay_tunnel
+from rulesproxy.proxy.scope import Scope
+from rulesproxy.proxy.watchdog import Watchdog
+
+
+class Session:
+    """Made for one accepted stream; `run` once."""
+
+    def __init__(self, core: Core, stream: Stream, mode: Mode, listener: str) -> None:
+        self.core = core
+        self.stream = stream
+        self.client = Client(peername=stream.peername, sockname=stream.sockname, proxy_mode=mode.name,
+                             listener=listener)
+        self.watchdog = Watchdog()
+        #: True while nothing is under way and closing harms nobody: before a request, or between two.
+        self.idle = False
+        self._splice: Splice | None = None
+        self._tunnel: Tunnel | None = None
+        self._decision: TlsDecision | None = None
+        self._stale = False
+        self._placeholder = Server()
+
+    @property
+    def ending(self) -> bool:
+        """True when the exchange in hand shall be the last one."""
+        return self._stale or self.core.closing
+
+    async def run(self) -> None:
+        core, client = self.core, self.client
+        core.sessions.add(self)
+        try:
+            await core.addons.fire(ClientConnectedHook(client))
+            if client.error is None:
+                await self.serve(PeekableStream(self.stream), Scope())
+        except ConnectionClosed as exc:
+            client.error = client.error or str(exc)
+        except asyncio.CancelledError:
+            self.stream.abort()
+            raise
+        finally:
+            core.sessions.discard(self)
+            self.watchdog.close()
+            client.state = ConnectionState.CLOSED
+            client.timestamp_end = time.time()
+            await self.stream.aclose()
+            core.upstream.forget(client)
+            await core.addons.fire(ClientDisconnectedHook(client))
+
+    async def serve(self, stream: PeekableStream, scope: Scope) -> None:
+        """Serve what is on the stream until it ends. Raises ConnectionClosed when the client leaves early."""
+        try:
+            await self._serve(stream, scope)
+        finally:
+            if scope.opened is not None:
+                await self.core.upstream.close_tunnel(self.client, *scope.opened)
+
+    async def _serve(self, stream: PeekableStream, scope: Scope) -> None:
+        protocol = await detect_protocol(self, stream, scope)
+        if protocol is None:
+            return
+        if protocol is Protocol.HTTP1:
+            await requests.serve_http(self, stream, scope)
+        elif protocol is Protocol.TLS and scope.tunnel is not None and not scope.decrypted:
+            await tls.serve_tls(self, stream, scope)
+        else:
+            await relay_tunnel(self, stream, scope)
+
+    async def splice(self, left: Stream, right: Stream) -> None:
+        """Pass bytes between two streams until both have finished."""
+        splice = self._splice = Splice(left, right, self.core.settings.idle_timeout)
+        if self._stale:
+            splice.end_when_quiet()
+        await splice.run()
+
+    def placeholder(self, host: str, port: int) -> Server:
+        """What `flow.server_conn` is until a connection is needed: the same object for requests to the same place."""
+        if self._placeholder.address != (host, port):
+            self._placeholder = Server((host, port))
+        return self._placeholder
+
+    # --- ending early -----------------------------------------------------------------------------------------
+
+    def close_if_idle(self) -> None:
+        if self.idle:
+            self.watchdog.expire()
+
+    def decided(self, tunnel: Tunnel, decision: TlsDecision) -> None:
+        """Remember what was decided about the tunnel, for `reconsider`."""
+        self._tunnel, self._decision = tunnel, decision
+
+    def reconsider(self) -> bool:
+        """Ask the policy again. True if it decides differently now: the tunnel then ends when it is quiet."""
+        tunnel, before = self._tunnel, self._decision
+        if tunnel is None or before is None or self._stale:
+            return False
+        # A new Tunnel: the old one may hold on to the rules it was decided with.
+        now = self.core.addons.policy.tls_decision(Tunnel(tunnel.client, tunnel.host, tunnel.port, tunnel.client_hello))
+        if (now.verdict, now.route) == (before.verdict, before.route):
+            return False
+        self._stale = True
+        if self._splice is not None:
+            self._splice.end_when_quiet()
+        asyncio.get_running_loop().call_later(QUIET_SECONDS, self.close_if_idle)
+        return True

@@ -1,0 +1,169 @@
+"""TLS in a tunnel: intercept it, relay it untouched, or refuse it.
+
+In: a tunnel in which the client started TLS, nothing consumed. The ClientHello is read without answering it, hooks
+and the policy decide, and only an intercepted tunnel is ever answered by us: with a leaf for the name the client asked
+for. What is inside is served like any other stream. It knows nothing of the protocols inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from rulesproxy.addons.hooks import Hook
+from rulesproxy.certs.files import CertificateError
+from rulesproxy.codecs.client_hello import ClientHelloError, ClientHelloReader
+from rulesproxy.model.connection import Client, Server
+from rulesproxy.model.policy import TlsDecision, TlsVerdict
+from rulesproxy.model.tls import ClientHello, ClientHelloData, TlsData
+from rulesproxy.net.peek import PeekableStream
+from rulesproxy.net.stream import ConnectionClosed
+from rulesproxy.net.tls import TLSError, TLSStream
+from rulesproxy.proxy.relay import relay_tunnel
+from rulesproxy.proxy.scope import Scope
+
+if TYPE_CHECKING:
+    from rulesproxy.proxy.session import Session
+
+log = logging.getLogger("rulesproxy")
+
+_ALPN = ("http/1.1",)
+# RFC 8446 §6: level fatal, and what it is about
+_ACCESS_DENIED = b"\x15\x03\x03\x00\x02\x02\x31"
+_DECODE_ERROR = b"\x15\x03\x03\x00\x02\x02\x32"
+
+
+@dataclass(slots=True)
+class TlsClienthelloHook(Hook):
+    """A client starts TLS in a tunnel. `data.ignore_connection` relays it untouched."""
+
+    data: ClientHelloData
+
+
+@dataclass(slots=True)
+class TlsStartClientHook(Hook):
+    """TLS with the client is about to be answered: `data.ssl_context` may be replaced."""
+
+    data: TlsData
+
+
+@dataclass(slots=True)
+class TlsEstablishedClientHook(Hook):
+    data: TlsData
+
+
+@dataclass(slots=True)
+class TlsFailedClientHook(Hook):
+    """The handshake with the client failed: `data.conn.error` says why."""
+
+    data: TlsData
+
+
+async def serve_tls(session: Session, stream: PeekableStream, scope: Scope) -> None:
+    """Decide about the TLS that begins on the stream and carry it out."""
+    tunnel = scope.tunnel
+    assert tunnel is not None
+    try:
+        hello = await _read_client_hello(session, stream)
+    except (ClientHelloError, TimeoutError) as exc:
+        log.warning("tunnel to %s:%d: no usable ClientHello: %s", tunnel.host, tunnel.port, exc or "too slow")
+        await _alert(stream, _DECODE_ERROR)
+        return
+    tunnel.client_hello = hello
+    decision = await _decide(session, scope, hello)
+    session.decided(tunnel, decision)
+    match decision.verdict:
+        case TlsVerdict.RELAY:
+            if decision.route is not None:
+                host, port = scope.destination
+                scope.destination = (decision.route.host or host, decision.route.port or port)
+            await relay_tunnel(session, stream, scope)
+        case TlsVerdict.REFUSE:
+            log.info("TLS to %s:%d refused%s", tunnel.name, tunnel.port,
+                     f" by rule {decision.rule}" if decision.rule else "")
+            await _alert(stream, _ACCESS_DENIED)
+        case TlsVerdict.INTERCEPT:
+            await _intercept(session, stream, scope, hello)
+
+
+async def _read_client_hello(session: Session, stream: PeekableStream) -> ClientHello:
+    """Raises ClientHelloError, TimeoutError, ConnectionClosed."""
+    reader, seen = ClientHelloReader(), 0
+    async with asyncio.timeout(session.core.settings.tls_timeout):
+        while True:
+            data = await stream.peek(seen + 1)
+            if len(data) == seen:
+                raise ConnectionClosed("the client left in the middle of its ClientHello")
+            hello = reader.feed(data[seen:])
+            if hello is not None:
+                return hello
+            seen = len(data)
+
+
+async def _decide(session: Session, scope: Scope, hello: ClientHello) -> TlsDecision:
+    tunnel, addons = scope.tunnel, session.core.addons
+    assert tunnel is not None
+    if addons.active(TlsClienthelloHook):
+        data = ClientHelloData(session.client, Server(scope.destination), hello, tunnel)
+        await addons.fire(TlsClienthelloHook(data))
+        if data.ignore_connection:
+            return TlsDecision(TlsVerdict.RELAY)
+    return addons.policy.tls_decision(tunnel)
+
+
+async def _alert(stream: PeekableStream, alert: bytes) -> None:
+    await stream.write(alert)
+    await stream.write_eof()
+
+
+async def _intercept(session: Session, stream: PeekableStream, scope: Scope, hello: ClientHello) -> None:
+    client, tunnel = session.client, scope.tunnel
+    assert tunnel is not None
+    if scope.opened is not None:  # connected while the client was silent, without TLS: of no use now
+        await session.core.upstream.close_tunnel(client, *scope.opened)
+        scope.opened = None
+    data = TlsData(client, client, Server(scope.destination))
+    inner = await _handshake(session, stream, tunnel.name, hello, data)
+    if inner is None:
+        return
+    try:
+        await session.serve(PeekableStream(inner), replace(scope, scheme="https", name=tunnel.name))
+    finally:
+        await inner.aclose()
+
+
+async def _handshake(session: Session, stream: PeekableStream, name: str, hello: ClientHello,
+                     data: TlsData) -> TLSStream | None:
+    core, client = session.core, session.client
+    client.tls = True
+    client.sni = hello.sni
+    client.alpn_offers = hello.alpn_protocols
+    try:
+        data.ssl_context = core.contexts.for_host(name, _ALPN)
+        if core.addons.active(TlsStartClientHook):
+            await core.addons.fire(TlsStartClientHook(data))
+        if not isinstance(data.ssl_context, ssl.SSLContext):
+            raise TLSError("an addon left no SSL context")
+        inner = await TLSStream.server(stream, data.ssl_context, core.settings.tls_timeout)
+    except (TLSError, ConnectionClosed, CertificateError) as exc:
+        client.error = f"TLS handshake with the client failed: {exc}"
+        log.warning("TLS to %s: %s. Does the client trust this proxy's CA?", name, exc)
+        if core.addons.active(TlsFailedClientHook):
+            await core.addons.fire(TlsFailedClientHook(data))
+        return None
+    _note_agreement(client, inner)
+    if core.addons.active(TlsEstablishedClientHook):
+        await core.addons.fire(TlsEstablishedClientHook(data))
+    return inner
+
+
+def _note_agreement(client: Client, stream: TLSStream) -> None:
+    client.timestamp_tls_setup = time.time()
+    client.alpn = stream.selected_alpn
+    client.cipher = stream.cipher
+    client.tls_version = stream.version
+    client.certificate_list = stream.peer_certificates
