@@ -1,0 +1,47 @@
+"""Fixtures for tests on real sockets. The helpers behind them are in tests/support."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.certificates import OriginCA
+from tests.support.leaks import nothing_left
+from tests.support.nginx import Nginx, run_nginx
+
+
+@pytest.fixture(scope="session")
+def origin_ca(tmp_path_factory: pytest.TempPathFactory) -> OriginCA:
+    """The authority that test origins have their certificates from."""
+    return OriginCA(tmp_path_factory.mktemp("origin-ca"))
+
+
+@pytest.fixture
+async def no_leaks() -> AsyncIterator[None]:
+    """No task and no descriptor survives the test."""
+    async with nothing_left():
+        yield
+
+
+@pytest.fixture
+async def make_nginx(no_leaks: None, origin_ca: OriginCA, tmp_path: Path) -> AsyncIterator[
+        Callable[..., Awaitable[Nginx]]]:
+    """`await make_nginx(names=…, locations=…)`: a running nginx, stopped after the test."""
+    numbers = count(1)
+    async with AsyncExitStack() as stack:
+        async def make(**options: Any) -> Nginx:
+            folder = tmp_path / f"nginx-{next(numbers)}"
+            return await stack.enter_async_context(run_nginx(folder, origin_ca, **options))
+
+        yield make
+
+
+@pytest.fixture
+async def nginx(make_nginx: Callable[..., Awaitable[Nginx]]) -> Nginx:
+    """A plain nginx for `localhost` and `127.0.0.1`."""
+    return await make_nginx()
