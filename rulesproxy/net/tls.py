@@ -39,8 +39,8 @@ class TLSStream:
     """A `Stream` of plain text over a `Stream` of TLS records. Made by `server` and `client`."""
 
     __slots__ = (
-        "_certificates", "_closed", "_eof", "_incoming", "_object", "_outgoing", "_plain", "_wrote_eof", "inner",
-        "peername", "ragged_eof", "server_hostname", "sockname",
+        "_certificates", "_closed", "_eof", "_failure", "_incoming", "_object", "_outgoing", "_plain", "_wrote_eof",
+        "inner", "peername", "ragged_eof", "server_hostname", "sockname",
     )
 
     def __init__(self, inner: Stream, context: ssl.SSLContext, *, server_side: bool,
@@ -56,10 +56,11 @@ class TLSStream:
         try:
             self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side,
                                             server_hostname=server_hostname)
-        except (ValueError, UnicodeError) as exc:
+        except (ValueError, TypeError) as exc:  # an empty label, a NUL
             raise TLSError(f"{server_hostname!r} cannot be used as a server name: {exc}") from exc
         self._plain = ChunkBuffer()  # decrypted before it was asked for: only around write_eof
         self._certificates: list[x509.Certificate] | None = None
+        self._failure: ssl.SSLError | None = None
         self._eof = False
         self._wrote_eof = False
         self._closed = False
@@ -120,11 +121,13 @@ class TLSStream:
                 return self._plain.take(limit)
             if self._closed or self._eof:
                 return b""
+            if self._failure is not None:
+                raise ConnectionClosed(_reason(self._failure)) from self._failure
             if (self._incoming.pending or self._object.pending()) and (data := self._decrypt(limit)):
                 return data
             if self._outgoing.pending:  # what TLS itself answers: a key update, an alert
                 await self._send_pending()
-            if not self._eof:
+            if not self._eof and self._failure is None:
                 await self._receive()
 
     async def write(self, data: bytes) -> None:
@@ -203,7 +206,8 @@ class TLSStream:
             self.ragged_eof = True  # close_notify would have ended `read` before
 
     def _decrypt(self, limit: int) -> bytes:
-        """As much plain text as is here, at most `limit`; b"" when a record is incomplete or the peer said goodbye."""
+        """As much plain text as is here, at most `limit`; b"" when a record is incomplete or damaged, or the peer said
+        goodbye."""
         chunks: list[bytes] = []
         size = 0
         try:
@@ -220,10 +224,8 @@ class TLSStream:
             pass
         except ssl.SSLZeroReturnError:
             self._eof = True
-        except ssl.SSLError as exc:
-            if not chunks:
-                raise ConnectionClosed(_reason(exc)) from exc
-            # The text before the damage counts; the state is broken for good, so the next call reports it.
+        except ssl.SSLError as exc:  # the text before the damage counts; `read` reports the rest
+            self._failure = exc
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _encrypt(self, data: bytes) -> bytes:
@@ -243,13 +245,7 @@ class TLSStream:
     def _say_goodbye(self) -> None:
         """Put close_notify into the outgoing BIO."""
         # OpenSSL takes application data that waits while it looks for the peer's close_notify for an error.
-        while (self._incoming.pending or self._object.pending()) and not self._eof:
-            try:
-                data = self._decrypt(_READ_SIZE)
-            except ConnectionClosed:
-                break
-            if not data:
-                break
+        while (self._incoming.pending or self._object.pending()) and (data := self._decrypt(_READ_SIZE)):
             self._plain.append(data)
         self._wrote_eof = True
         try:
@@ -304,6 +300,7 @@ def _words(reason: str) -> str:
 def _handshake_error(exc: ssl.SSLError) -> TLSError:
     if isinstance(exc, ssl.SSLCertVerificationError):
         message = exc.verify_message.rstrip(".")
-        message = message[:1].lower() + message[1:]
+        if message[1:2].islower():  # not "IP address mismatch"
+            message = message[0].lower() + message[1:]
         return TLSError(f"certificate verify failed: {message}", exc.verify_message)
     return TLSError(_reason(exc))
