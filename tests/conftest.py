@@ -10,15 +10,23 @@ from typing import Any
 
 import pytest
 
+from rulesproxy.certs.authority import Authority
 from tests.support.certificates import OriginCA
 from tests.support.leaks import nothing_left
 from tests.support.nginx import Nginx, run_nginx
+from tests.support.proxy import RunningProxy, run_proxy
 
 
 @pytest.fixture(scope="session")
 def origin_ca(tmp_path_factory: pytest.TempPathFactory) -> OriginCA:
     """The authority that test origins have their certificates from."""
     return OriginCA(tmp_path_factory.mktemp("origin-ca"))
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The authority of the proxies under test."""
+    return Authority.load_or_create(tmp_path_factory.mktemp("proxy-ca") / "conf")
 
 
 @pytest.fixture
@@ -45,3 +53,19 @@ async def make_nginx(no_leaks: None, origin_ca: OriginCA, tmp_path: Path) -> Asy
 async def nginx(make_nginx: Callable[..., Awaitable[Nginx]]) -> Nginx:
     """A plain nginx for `localhost` and `127.0.0.1`."""
     return await make_nginx()
+
+
+@pytest.fixture
+async def make_proxy(no_leaks: None, authority: Authority, origin_ca: OriginCA) -> AsyncIterator[
+        Callable[..., Awaitable[RunningProxy]]]:
+    """`await make_proxy(addon, …, option=value, …)`: a running proxy that trusts the test origins.
+
+    After the test it is stopped, the order of all hooks that fired is checked by the automaton, and nothing may be
+    left behind.
+    """
+    async with AsyncExitStack() as stack:
+        async def make(*addons: Any, **options: Any) -> RunningProxy:
+            options.setdefault("upstream_ca", str(origin_ca.pem))
+            return await stack.enter_async_context(run_proxy(authority, *addons, **options))
+
+        yield make

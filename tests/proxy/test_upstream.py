@@ -29,11 +29,6 @@ from tests.support.origin import HELLO, OriginConnection, answering, run_origin
 SECONDS = 10.0
 
 
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.load_or_create(tmp_path_factory.mktemp("confdir") / "conf")
-
-
 class Stage:
     """A core with a pool, and the few steps of an exchange that the pool sees."""
 
