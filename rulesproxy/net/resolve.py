@@ -14,7 +14,7 @@ from typing import Protocol
 
 from rulesproxy.model.dns import DNSError, DNSMessage
 from rulesproxy.model.dns_types import response_codes, types
-from rulesproxy.model.names import is_ip
+from rulesproxy.model.names import InvalidHost, canonical_host, is_ip
 from rulesproxy.net.dns_forward import Forwarder, ForwardError
 
 LOOKUP_SECONDS = 5.0
@@ -33,7 +33,7 @@ class ResolveError(OSError):
 
 class Resolver(Protocol):
     async def addresses(self, name: str) -> tuple[str, ...]:
-        """The literal addresses of a canonical host name, best first, at least one. Raises ResolveError."""
+        """The literal addresses of a host name, best first, at least one. Raises ResolveError."""
         ...
 
     async def aclose(self) -> None: ...
@@ -56,6 +56,11 @@ class _KeepingResolver:
         self._closed = False
 
     async def addresses(self, name: str) -> tuple[str, ...]:
+        try:
+            # getaddrinfo stops at a NUL and knows odd spellings of IPv4 such as `0x7f.1`: neither gets there.
+            name = canonical_host(name)
+        except InvalidHost as exc:
+            raise ResolveError(str(exc)) from None
         if is_ip(name):
             return (name,)
         if name == "localhost" or name.endswith(".localhost"):  # RFC 6761 §6.3
@@ -119,7 +124,7 @@ class SystemResolver(_KeepingResolver):
             return _failure(f"no answer within {LOOKUP_SECONDS:g} s")
         except OSError as exc:
             return _failure((exc.strerror or str(exc)).lower())
-        except (UnicodeError, ValueError):
+        except UnicodeError:  # the idna codec of the standard library has limits of its own
             return _failure("not a name that can be looked up")
         return _Found(found, KEPT_SECONDS) if found else _failure("it has no address")
 

@@ -32,9 +32,6 @@ class UdpListener(asyncio.DatagramProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)
         self.address = transport.get_extra_info("sockname")[:2]
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
 
     def datagram_received(self, data: bytes, addr: Peer) -> None:
         self._receive(data, addr)
@@ -64,7 +61,17 @@ class UdpListener(asyncio.DatagramProtocol):
 async def listen_udp(host: str, port: int, receive: Callable[[bytes, Peer], None]) -> UdpListener:
     """Bind `host:port` (port 0: any free one). Raises OSError when the address is taken."""
     loop = asyncio.get_running_loop()
-    _, listener = await loop.create_datagram_endpoint(lambda: UdpListener(receive), local_addr=(host, port))
+    family, _, _, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0]
+    # Bound here and not by the loop: uvloop hides the reason of a failure.
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        sock.bind(address)
+        _, listener = await loop.create_datagram_endpoint(lambda: UdpListener(receive), sock=sock)
+    except BaseException:
+        sock.close()
+        raise
     return listener
 
 
