@@ -85,10 +85,10 @@ async def run_proxy(authority: Authority, *addons: Any, record: bool = True, res
     hook (sharing of server connections).
     """
     proxy_options = ProxyOptions()
+    proxy_options.update(**options)
     manager = AddonManager(proxy_options)
     recorder = Recorder()
     manager.add(*([recorder] if record else []), *addons)
-    proxy_options.update(**options)
     manager.configure_all()
     names = SystemResolver() if resolver is None else resolver
     proxy = Proxy(manager, authority, names, modes=modes,

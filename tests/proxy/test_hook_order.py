@@ -1,0 +1,625 @@
+"""The order of hooks on real sockets, with curl and openssl at the other end.
+
+The expected logs are written from the hooks page. `server_disconnected` follows the end of whatever used the
+connection at its own time, so it is counted and not placed; the automaton, which runs under every test here, places it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from rulesproxy.model.connection import Client, ServerConnectionHookData
+from rulesproxy.model.flow import HTTPFlow
+from rulesproxy.model.http import Response
+from rulesproxy.model.policy import TlsDecision, TlsVerdict
+from rulesproxy.model.tls import Tunnel
+from tests.support.automaton import Recorder
+from tests.support.certificates import OriginCA
+from tests.support.leaks import until
+from tests.support.nginx import Nginx
+from tests.support.origin import HELLO, OriginConnection, run_origin
+from tests.support.proxy import RunningProxy
+from tests.support.tools import Completed, curl, run_tool
+
+MakeProxy = Callable[..., Awaitable[RunningProxy]]
+
+CONNECTED = ["client_connected"]
+DISCONNECTED = ["client_disconnected"]
+DIALLED = ["server_connect", "server_connected"]
+REQUEST = ["requestheaders", "request"]
+ANSWER = ["responseheaders", "response"]
+TUNNEL = ["http_connect", "http_connected", "tls_clienthello"]
+INTERCEPTED = [*TUNNEL, "tls_start_client", "tls_established_client"]
+SERVER_TLS = ["tls_start_server", "tls_established_server"]
+
+
+class Decide:
+    """Gives one verdict on every TLS tunnel, as the rules do."""
+
+    def __init__(self, verdict: TlsVerdict = TlsVerdict.INTERCEPT) -> None:
+        self.verdict = verdict
+
+    def tls_decision(self, tunnel: Tunnel) -> TlsDecision:
+        return TlsDecision(self.verdict)
+
+
+class At:
+    """Does something in one hook, and does not make the proxy buffer."""
+
+    def __init__(self, hook: str, act: Callable[[Any], None]) -> None:
+        setattr(self, hook, act)
+
+    def needs_body(self, flow: HTTPFlow, phase: str) -> bool:
+        return False
+
+
+async def assert_log(recorder: Recorder, expected: list[str], servers: int = 1) -> None:
+    """The log is exactly `expected` once the client has left and all of `servers` connections are closed."""
+    await until(lambda: recorder.names.count("client_disconnected") >= expected.count("client_disconnected")
+                and recorder.names.count("server_disconnected") >= servers)
+    assert [name for name in recorder.names if name != "server_disconnected"] == expected
+    assert recorder.names.count("server_disconnected") == servers
+
+
+def url(port: int, path: str = "/", scheme: str = "http", host: str = "127.0.0.1") -> str:
+    return f"{scheme}://{host}:{port}{path}"
+
+
+async def openssl(proxy: RunningProxy, port: int, *arguments: str, request: bytes = b"") -> Completed:
+    """s_client through the proxy to `localhost:port`; it ends when the other side does."""
+    return await run_tool("openssl", "s_client", "-proxy", proxy.address, "-connect", f"localhost:{port}",
+                          "-servername", "localhost", "-verify_return_error", "-ign_eof", *arguments, stdin=request)
+
+
+CLOSING_GET = b"GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+# --- plain ------------------------------------------------------------------------------------------------------
+
+
+async def test_plain_request(make_proxy: MakeProxy, nginx: Nginx) -> None:
+    proxy = await make_proxy()
+    done = await proxy.curl(url(nginx.port, "/hello"))
+    assert (done.code, done.text) == (0, "hello from nginx\n")
+    await assert_log(proxy.recorder, [*CONNECTED, *REQUEST, *DIALLED, *ANSWER, *DISCONNECTED])
+
+
+async def test_two_requests_on_one_connection(make_proxy: MakeProxy, nginx: Nginx) -> None:
+    proxy = await make_proxy()
+    done = await proxy.curl(url(nginx.port, "/hello"), url(nginx.port, "/status/404"))
+    assert done.text == "hello from nginx\nnot here\n"
+    await assert_log(proxy.recorder, [*CONNECTED, *REQUEST, *DIALLED, *ANSWER, *REQUEST, *ANSWER, *DISCONNECTED])
+
+
+async def test_pipelined_requests_are_served_one_after_the_other(make_proxy: MakeProxy, nginx: Nginx) -> None:
+    proxy = await make_proxy()
+    one = b"GET http://127.0.0.1:%d/hello HTTP/1.1\r\nHost: x\r\n\r\n" % nginx.port
+    answer = await proxy.talk(one * 3)
+    assert answer.count(b"hello from nginx") == 3
+    await assert_log(proxy.recorder, [*CONNECTED, *REQUEST, *DIALLED, *ANSWER, *REQUEST, *ANSWER, *REQUEST, *ANSWER,
+                                      *DISCONNECTED])
+
+
+@pytest.mark.parametrize("arguments", [["--head"], ["--http1.0"], ["--request", "OPTIONS"]])
+async def test_other_requests_without_a_body(make_proxy: MakeProxy, nginx: Nginx, arguments: list[str]) -> None:
+    proxy = await make_proxy()
+    assert (await proxy.curl(*arguments, url(nginx.port, "/hello"))).code == 0
+    await assert_log(proxy.recorder, [*CONNECTED, *REQUEST, *DIALLED, *ANSWER, *DISCONNECTED])
+
+
+async def test_interim_responses_fire_nothing(make_proxy: MakeProxy) -> None:
+    proxy = await make_proxy()
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"
+    async with run_origin(hints * 2 + HELLO) as origin:
+        done = await proxy.curl("--include", url(origin.port))
+        assert done.text.count("103 Early Hints") == 2 and done.text.endswith("hello")
+        await assert_log(proxy.recorder, [*CONNECTED, *REQUEST, *DIALLED, *ANSWER, *DISCONNECTED])
+
+
+async def test_connection_without_a_request(make_proxy: MakeProxy) -> None:
+    proxy = await make_proxy()
+    assert await proxy.talk(b"") == b""
+    await assert_log(proxy.recorder, [*CONNECTED, *DISCONNECTED], servers=0)
+
+
+async def test_malformed_request_has_no_flow(make_proxy: MakeProxy) -> None:
+    proxy = await make_proxy()
+    assert (await proxy.talk(b"GET / HTTP/1.1\nHost: x\n\n")).startswith(b"HTTP/1.1 400 ")
+    await assert_log(proxy.recorder, [*CONNECTED, *DISCONNECTED], servers=0)
+
+
+async def test_answers_of_the_proxy_itself_have_no_flow(make_proxy: MakeProxy) -> None:
+    proxy = await make_proxy()
+    done = await proxy.curl("http://rulesproxy.test/ca.pem")
+    assert done.text.startswith("-----BEGIN CERTIFICATE-----")
+    await assert_log(proxy.recorder, [*CONNECTED, *DISCONNECTED], servers=0)
+
+
+# --- bodies -----------------------------------------------------------------------------------------------------
+
+
+async def test_request_with_a_buffered_body(make_proxy: MakeProxy) -> None:
+    """A script that handles `request` has the whole body before anything is dialled."""
+    seen: list[bytes | None] = []
+
+    class Script:
+        def request(self, flow: HTTPFlow) -> None:
+            seen.append(flow.request.content)
+
+    proxy = await make_proxy(Script())
+    async with run_origin() as origin:
+        await proxy.curl("--data", "a=1&b=2", url(origin.port))
+        await assert_log(proxy.recorder, [*CONNECTED, *REQUEST, *DIALLED, *ANSWER, *DISCONNECTED])
+        assert origin.requests[0].body == b"a=1&b=2"
+    assert seen == [b"a=1&b=2"]
+
+
+async def test_request_with_a_streamed_body(make_proxy: MakeProxy) -> None:
+    """`request` fires when the body went through, so after the server was dialled and before the answer."""
+    proxy = await make_proxy()
+    async with run_origin() as origin:
+        await proxy.curl("--data-binary", "@-", url(origin.port), stdin=b"x" * 300_000)
+        await assert_log(proxy.recorder, [*CONNECTED, "requestheaders", *DIALLED, "request", *ANSWER, *DISCONNECTED])
+        assert len(origin.requests[0].body) == 300_000
+
+
+async def test_chunked_bodies_with_trailers(make_proxy: MakeProxy) -> None:
+    trailers: dict[str, str | None] = {}
+
+    def note(flow: HTTPFlow) -> None:
+        message = flow.response or flow.request
+        trailers["response" if flow.response else "request"] = (
+            message.trailers.get("x-sum") if message.trailers else None)
+
+    proxy = await make_proxy(At("request", note), At("response", note))
+    answer = (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
+              b"5\r\nhello\r\n0\r\nX-Sum: out\r\n\r\n")
+    async with run_origin(answer) as origin:
+        got = await proxy.talk(b"POST http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+                               b"Trailer: X-Sum\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: in\r\n\r\n" % origin.port)
+        assert got.endswith(b"0\r\nX-Sum: out\r\n\r\n")
+        assert origin.requests[0].body.endswith(b"0\r\nX-Sum: in\r\n\r\n")
+        await assert_log(proxy.recorder, [*CONNECTED, "requestheaders", *DIALLED, "request", *ANSWER, *DISCONNECTED])
+    assert trailers == {"request": "in", "response": "out"}
+
+
+async def test_answer_during_the_upload_comes_before_request(make_proxy: MakeProxy) -> None:
+    """The origin refuses with the upload half way; the client sends the rest all the same."""
+    proxy = await make_proxy()
+    refused = asyncio.Event()
+
+    async def script(connection: OriginConnection) -> None:
+        await connection.read_head()
+        await connection.send(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
+        await refused.wait()
+        await connection.read_exactly(10)
+
+    async with run_origin(script) as origin, asyncio.timeout(10):
+        reader, writer = await proxy.connect()
+        writer.write(b"POST http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf-" % origin.port)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 413 ")
+        assert await until(lambda: "response" in proxy.recorder.names)
+        assert "request" not in proxy.recorder.names
+        refused.set()
+        writer.write(b"half-")
+        writer.close()
+        await until(lambda: "client_disconnected" in proxy.recorder.names)
+    early = [*CONNECTED, "requestheaders", *DIALLED, *ANSWER]
+    assert proxy.recorder.of(*early, "request", "error")[:len(early)] == early
+    assert "error" not in proxy.recorder.names
+
+
+# --- CONNECT ----------------------------------------------------------------------------------------------------
+
+
+async def test_intercepted_tunnel(make_proxy: MakeProxy, nginx: Nginx) -> None:
+    proxy = await make_proxy(Decide())
+    done = await proxy.curl(url(nginx.tls_port, "/hello", "https", "localhost"))
+    assert (done.code, done.text) == (0, "hello from nginx\n")
+    await assert_log(proxy.recorder, [*CONNECTED, *INTERCEPTED, *REQUEST, *DIALLED, *SERVER_TLS, *ANSWER,
+                                      *DISCONNECTED])
+
+
+async def test_intercepted_tunnel_with_openssl(make_proxy: MakeProxy, nginx: Nginx) -> None:
+    proxy = await make_proxy(Decide())
+    done = await openssl(proxy, nginx.tls_port, "-CAfile", str(proxy.ca), request=CLOSING_GET)
+    assert b"hello from nginx" in done.out and b"Verify return code: 0 (ok)" in done.out
+    await assert_log(proxy.recorder, [*CONNECTED, *INTERCEPTED, *REQUEST, *DIALLED, *SERVER_TLS, *ANSWER,
+                                      *DISCONNECTED])
+
+
+async def test_two_requests_in_an_intercepted_tunnel(make_proxy: MakeProxy, nginx: Nginx) -> None:
+    proxy = await make_proxy(Decide())
+    one = url(nginx.tls_port, "/hello", "https", "localhost")
+    assert (await proxy.curl(one, one)).text == "hello from nginx\n" * 2
+    await assert_log(proxy.recorder, [*CONNECTED, *INTERCEPTED, *REQUEST, *DIALLED, *SERVER_TLS, *ANSWER, *REQUEST,
+                                      *ANSWER, *DISCONNECTED])
+
+
+async def test_script_with_http_hooks_decrypts(make_proxy: MakeProxy, nginx: Nginx) -> None:
+    class Script:
+        def response(self, flow: HTTPFlow) -> None:
+            assert flow.response is not None
+            flow.response.headers["x-seen"] = "yes"
+
+    proxy = await make_proxy(Script())
+    done = await proxy.curl("--include", url(nginx.tls_port, "/hello", "https", "localhost"))
+    assert "x-seen: yes" in done.text
+    await assert_log(proxy.recorder, [*CONNECTED, *INTERCEPTED, *REQUEST, *DIALLED, *SERVER_TLS, *ANSWER,
+                                      *DISCONNECTED])
+
+
+async def test_relayed_tunnel(make_proxy: MakeProxy, nginx: Nginx, origin_ca: OriginCA) -> None:
+    """The client sees the origin's own certificate; server hooks fire, no `tcp_*` and no HTTP hooks do."""
+    proxy = await make_proxy()
+    done = await curl("--cacert", str(origin_ca.pem), url(nginx.tls_port, "/hello", "https", "localhost"),
+                      proxy=proxy.address)
+    assert (done.code, done.text) == (0, "hello from nginx\n")
+    await assert_log(proxy.recorder, [*CONNECTED, *TUNNEL, *DIALLED, *DISCONNECTED])
+
+
+async def test_relayed_tunnel_with_openssl(make_proxy: MakeProxy, nginx: Nginx, origin_ca: OriginCA) -> None:
+    proxy = await make_proxy()
+    done = await openssl(proxy, nginx.tls_port, "-CAfile", str(origin_ca.pem), request=CLOSING_GET)
+    assert b"hello from nginx" in done.out and b"Verify return code: 0 (ok)" in done.out
+    await assert_log(proxy.recorder, [*CONNECTED, *TUNNEL, *DIALLED, *DISCONNECTED])
+
+
+async def test_tls_clienthello_can_ask_for_a_relay(make_proxy: MakeProxy, nginx: Nginx, origin_ca: OriginCA) -> None:
+    def ignore(data: Any) -> None:
+        assert data.client_hello.sni == "localhost"
+        data.ignore_connection = True
+
+    proxy = await make_proxy(Decide(), At("tls_clienthello", ignore))
+    done = await curl("--cacert", str(origin_ca.pem), url(nginx.tls_port, "/hello", "https", "localhost"),
+                      proxy=proxy.address)
+    assert done.text == "hello from nginx\n"
+    await assert_log(proxy.recorder, [*CONNECTED, *TUNNEL, *DIALLED, *DISCONNECTED])
+
+
+async def test_refused_tls(make_proxy: MakeProxy) -> None:
+    proxy = await make_proxy(Decide(TlsVerdict.REFUSE))
+    done = await proxy.curl("https://localhost:9/")
+    assert done.code == 35  # TLS failed: an alert, no answer
+    await assert_log(proxy.recorder, [*CONNECTED, *TUNNEL, *DISCONNECTED], servers=0)
+
+
+async def test_plain_http_in_a_tunnel(make_proxy: MakeProxy, nginx: Nginx) -> None:
+    proxy = await make_proxy()
+    done = await proxy.curl("--proxytunnel", url(nginx.port, "/hello"))
+    assert done.text == "hello from nginx\n"
+    await assert_log(proxy.recorder, [*CONNECTED, "http_connect", "http_connected", *REQUEST, *DIALLED, *ANSWER,
+                                      *DISCONNECTED])
+
+
+async def test_server_may_speak_first_in_a_tunnel(make_proxy: MakeProxy) -> None:
+    proxy = await make_proxy()
+
+    async def greeting(connection: OriginConnection) -> None:
+        await connection.send(b"220 ready\r\n")
+        await connection.read_to_end()
+
+    async with run_origin(greeting) as origin, asyncio.timeout(10):
+        reader, writer = await proxy.connect()
+        writer.write(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: x\r\n\r\n" % origin.port)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        assert await reader.readline() == b"220 ready\r\n"
+        writer.close()
+        await assert_log(proxy.recorder, [*CONNECTED, "http_connect", "http_connected", *DIALLED, *DISCONNECTED])
+
+
+async def test_client_that_does_not_trust_the_proxy(make_proxy: MakeProxy, nginx: Nginx, origin_ca: OriginCA) -> None:
+    proxy = await make_proxy(Decide())
+    done = await openssl(proxy, nginx.tls_port, "-CAfile", str(origin_ca.pem), request=CLOSING_GET)
+    assert done.code != 0
+    await assert_log(proxy.recorder, [*CONNECTED, *TUNNEL, "tls_start_client", "tls_failed_client", *DISCONNECTED],
+                     servers=0)
+    (data,) = proxy.recorder.arguments("tls_failed_client")
+    assert "unknown ca" in data.conn.error
+
+
+# --- failing servers --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refusing_port() -> Any:
+    """A port nobody listens on and nobody else gets."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+FAILED = ["server_connect", "server_connect_error", "error"]
+
+
+async def test_plain_request_to_a_server_that_refuses(make_proxy: MakeProxy, refusing_port: int) -> None:
+    proxy = await make_proxy()
+    done = await proxy.curl("--include", url(refusing_port))
+    assert done.text.startswith("HTTP/1.1 502 ") and "connection refused" in done.text
+    await assert_log(proxy.recorder, [*CONNECTED, *REQUEST, *FAILED, *DISCONNECTED], servers=0)
+    (flow,) = proxy.recorder.arguments("error")
+    assert "connection refused" in flow.error.msg and flow.response is None
+
+
+async def test_intercepted_request_to_a_server_that_refuses(make_proxy: MakeProxy, refusing_port: int) -> None:
+    proxy = await make_proxy(Decide())
+    done = await proxy.curl("--include", url(refusing_port, "/", "https"))
+    assert "HTTP/1.1 502 " in done.text
+    await assert_log(proxy.recorder, [*CONNECTED, *INTERCEPTED, *REQUEST, *FAILED, *DISCONNECTED], servers=0)
+
+
+async def test_relayed_tunnel_to_a_server_that_refuses(make_proxy: MakeProxy, refusing_port: int) -> None:
+    """The tunnel is granted before anything is dialled, so its failure is the server's only."""
+    proxy = await make_proxy()
+    assert (await proxy.curl(url(refusing_port, "/", "https"))).code == 35
+    await assert_log(proxy.recorder, [*CONNECTED, *TUNNEL, "server_connect", "server_connect_error", *DISCONNECTED],
+                     servers=0)
+
+
+async def test_server_with_a_bad_certificate(make_proxy: MakeProxy, origin_ca: OriginCA) -> None:
+    proxy = await make_proxy(Decide())
+    async with run_origin(tls=origin_ca.server_context("other.test")) as origin:
+        done = await proxy.curl("--include", url(origin.port, "/", "https", "localhost"))
+        assert "HTTP/1.1 502 " in done.text and "not valid for 'localhost'" in done.text
+        assert origin.requests == []
+        await assert_log(proxy.recorder, [*CONNECTED, *INTERCEPTED, *REQUEST, *DIALLED, "tls_start_server",
+                                          "tls_failed_server", "error", *DISCONNECTED])
+
+
+async def test_server_that_closes_without_an_answer(make_proxy: MakeProxy) -> None:
+    proxy = await make_proxy()
+
+    async def script(connection: OriginConnection) -> None:
+        await connection.read_request()
+
+    async with run_origin(script) as origin:
+        assert "HTTP/1.1 502 " in (await proxy.curl("--include", url(origin.port))).text
+        await assert_log(proxy.recorder, [*CONNECTED, *REQUEST, *DIALLED, "error", *DISCONNECTED])
+
+
+async def test_server_that_answers_nonsense(make_proxy: MakeProxy) -> None:
+    proxy = await make_proxy()
+    async with run_origin(b"220 ftp.example.test\r\n\r\n") as origin:
+        assert "HTTP/1.1 502 " in (await proxy.curl("--include", url(origin.port))).text
+        await assert_log(proxy.recorder, [*CONNECTED, *REQUEST, *DIALLED, "error", *DISCONNECTED])
+
+
+async def test_server_that_cuts_its_answer(make_proxy: MakeProxy) -> None:
+    proxy = await make_proxy()
+
+    async def script(connection: OriginConnection) -> None:
+        await connection.read_request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this")
+
+    async with run_origin(script) as origin:
+        done = await proxy.curl(url(origin.port))
+        assert done.code in (18, 56)  # a partial file, visibly: never a silent cut
+        await assert_log(proxy.recorder, [*CONNECTED, *REQUEST, *DIALLED, "responseheaders", "error", *DISCONNECTED])
+
+
+async def test_stale_connection_is_retried_once(make_proxy: MakeProxy) -> None:
+    """The origin closes the kept connection upon the second request."""
+    proxy = await make_proxy()
+
+    async def script(connection: OriginConnection) -> None:
+        await connection.read_request()
+        await connection.send(HELLO)
+        await connection.read_request()
+
+    async with run_origin(script) as origin:
+        done = await proxy.curl(url(origin.port, "/1"), url(origin.port, "/2"))
+        assert done.text == "hellohello"
+        await assert_log(proxy.recorder, [*CONNECTED, *REQUEST, *DIALLED, *ANSWER, *REQUEST, *DIALLED, *ANSWER,
+                                          *DISCONNECTED], servers=2)
+
+
+async def test_client_that_leaves_in_the_middle_of_the_answer(make_proxy: MakeProxy) -> None:
+    proxy = await make_proxy()
+    left = asyncio.Event()
+
+    async def script(connection: OriginConnection) -> None:
+        await connection.read_request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n" + b"x" * 1000)
+        await left.wait()
+        while True:
+            await connection.send(b"x" * 65536)
+
+    async with run_origin(script) as origin, asyncio.timeout(15):
+        reader, writer = await proxy.connect()
+        writer.write(b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n\r\n" % origin.port)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+        left.set()
+        await assert_log(proxy.recorder, [*CONNECTED, *REQUEST, *DIALLED, "responseheaders", "error", *DISCONNECTED])
+
+
+# --- refused by a hook ------------------------------------------------------------------------------------------
+
+
+def forbid(flow: HTTPFlow) -> None:
+    flow.response = Response.make(403, "no")
+
+
+async def test_refused_in_client_connected(make_proxy: MakeProxy) -> None:
+    def refuse(client: Client) -> None:
+        client.error = "not you"
+
+    proxy = await make_proxy(At("client_connected", refuse))
+    assert (await proxy.curl("http://127.0.0.1:9/")).code in (52, 56)
+    await assert_log(proxy.recorder, [*CONNECTED, *DISCONNECTED], servers=0)
+
+
+async def test_answered_in_requestheaders(make_proxy: MakeProxy, nginx: Nginx) -> None:
+    """`request` does not fire, the answer's own hooks do, and nothing is dialled."""
+    proxy = await make_proxy(At("requestheaders", forbid))
+    assert (await proxy.curl(url(nginx.port))).text == "no"
+    await assert_log(proxy.recorder, [*CONNECTED, "requestheaders", *ANSWER, *DISCONNECTED], servers=0)
+    assert nginx.log == []
+
+
+async def test_answered_in_requestheaders_before_the_body_came(make_proxy: MakeProxy, nginx: Nginx) -> None:
+    proxy = await make_proxy(At("requestheaders", forbid))
+    done = await proxy.curl("--data-binary", "@-", "--header", "Expect:", url(nginx.port), url(nginx.port),
+                            stdin=b"x" * 40_000)
+    assert done.text == "nono"
+    once = ["requestheaders", *ANSWER]
+    assert proxy.recorder.of(*once, "request", "error") == once * 2
+
+
+async def test_answered_in_request(make_proxy: MakeProxy, nginx: Nginx) -> None:
+    proxy = await make_proxy(At("request", forbid))
+    assert (await proxy.curl(url(nginx.port))).text == "no"
+    await assert_log(proxy.recorder, [*CONNECTED, *REQUEST, *ANSWER, *DISCONNECTED], servers=0)
+    assert nginx.log == []
+
+
+async def test_prevented_in_server_connect(make_proxy: MakeProxy, nginx: Nginx) -> None:
+    def prevent(data: ServerConnectionHookData) -> None:
+        data.server.error = "not there"
+
+    proxy = await make_proxy(At("server_connect", prevent))
+    assert "not there" in (await proxy.curl(url(nginx.port))).text
+    await assert_log(proxy.recorder, [*CONNECTED, *REQUEST, *FAILED, *DISCONNECTED], servers=0)
+
+
+async def test_tunnel_refused_in_http_connect(make_proxy: MakeProxy) -> None:
+    proxy = await make_proxy(At("http_connect", forbid))
+    assert (await proxy.curl("https://127.0.0.1:9/")).code == 56  # the answer to CONNECT was not 2xx
+    await assert_log(proxy.recorder, [*CONNECTED, "http_connect", "http_connect_error", *DISCONNECTED], servers=0)
+
+
+async def test_tunnel_granted_by_a_response_of_the_hook(make_proxy: MakeProxy, nginx: Nginx,
+                                                        origin_ca: OriginCA) -> None:
+    def grant(flow: HTTPFlow) -> None:
+        flow.response = Response.make(200)
+
+    proxy = await make_proxy(At("http_connect", grant))
+    done = await curl("--cacert", str(origin_ca.pem), url(nginx.tls_port, "/hello", "https", "localhost"),
+                      proxy=proxy.address)
+    assert done.text == "hello from nginx\n"
+    await assert_log(proxy.recorder, [*CONNECTED, *TUNNEL, *DIALLED, *DISCONNECTED])
+
+
+async def test_tunnel_moved_by_http_connect(make_proxy: MakeProxy, nginx: Nginx, origin_ca: OriginCA) -> None:
+    def move(flow: HTTPFlow) -> None:
+        flow.request.host, flow.request.port = "127.0.0.1", nginx.tls_port
+
+    proxy = await make_proxy(At("http_connect", move))
+    done = await curl("--cacert", str(origin_ca.pem), "https://localhost:9/hello", proxy=proxy.address)
+    assert done.text == "hello from nginx\n"
+    await assert_log(proxy.recorder, [*CONNECTED, *TUNNEL, *DIALLED, *DISCONNECTED])
+    (data,) = proxy.recorder.arguments("server_connected")
+    assert data.server.address == ("127.0.0.1", nginx.tls_port)
+
+
+async def test_redirected_in_server_connect(make_proxy: MakeProxy, nginx: Nginx) -> None:
+    def redirect(data: ServerConnectionHookData) -> None:
+        data.server.address = ("127.0.0.1", nginx.port)
+
+    proxy = await make_proxy(At("server_connect", redirect))
+    done = await proxy.curl("http://nowhere.test/host", "http://nowhere.test/host")
+    assert done.text == "nowhere.test\n" * 2
+    # A redirect must not cost a new connection per request.
+    await assert_log(proxy.recorder, [*CONNECTED, *REQUEST, *DIALLED, *ANSWER, *REQUEST, *ANSWER, *DISCONNECTED])
+
+
+# --- killed -----------------------------------------------------------------------------------------------------
+
+KILLED = {
+    "requestheaders": ([*CONNECTED, "requestheaders", "error", *DISCONNECTED], 0),
+    "request": ([*CONNECTED, *REQUEST, "error", *DISCONNECTED], 0),
+    "responseheaders": ([*CONNECTED, *REQUEST, *DIALLED, "responseheaders", "error", *DISCONNECTED], 1),
+    # The one of `response` and `error` that fires has fired.
+    "response": ([*CONNECTED, *REQUEST, *DIALLED, *ANSWER, *DISCONNECTED], 1),
+}
+
+
+@pytest.mark.parametrize(("hook", "expected", "servers"), [(hook, *rest) for hook, rest in KILLED.items()],
+                         ids=KILLED)
+async def test_killed_flow_ends_with_error_and_nothing_is_sent(make_proxy: MakeProxy, nginx: Nginx, hook: str,
+                                                               expected: list[str], servers: int) -> None:
+    class Kill(At):
+        """Buffers, so that nothing of the answer is out when `response` fires."""
+
+        def needs_body(self, flow: HTTPFlow, phase: str) -> bool:
+            return True
+
+    proxy = await make_proxy(Kill(hook, HTTPFlow.kill))
+    done = await proxy.curl("--include", url(nginx.port, "/hello"))
+    assert done.code in (52, 56) and done.out == b""
+    await assert_log(proxy.recorder, expected, servers)
+
+
+async def test_killed_tunnel(make_proxy: MakeProxy) -> None:
+    proxy = await make_proxy(At("http_connect", HTTPFlow.kill))
+    done = await proxy.curl("https://127.0.0.1:9/")
+    assert done.code in (52, 56)
+    await assert_log(proxy.recorder, [*CONNECTED, "http_connect", "http_connect_error", *DISCONNECTED], servers=0)
+
+
+async def test_killed_while_the_server_is_dialled(make_proxy: MakeProxy, nginx: Nginx) -> None:
+    """`kill()` works at any moment, also from a hook of something else."""
+    flows: list[HTTPFlow] = []
+    proxy = await make_proxy(At("requestheaders", flows.append), At("server_connect", lambda data: flows[0].kill()))
+    done = await proxy.curl("--include", url(nginx.port, "/hello"))
+    assert done.code in (52, 56) and done.out == b""
+    await until(lambda: "client_disconnected" in proxy.recorder.names)
+    assert proxy.recorder.of("request", "responseheaders", "response", "error") in (
+        ["request", "error"], ["request", "responseheaders", "error"])
+
+
+async def test_killed_from_outside_in_the_middle_of_the_answer(make_proxy: MakeProxy) -> None:
+    flows: list[HTTPFlow] = []
+    proxy = await make_proxy(At("responseheaders", flows.append))
+
+    async def script(connection: OriginConnection) -> None:
+        await connection.read_request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        while True:
+            await connection.send(b"x" * 100)
+            await asyncio.sleep(0.01)
+
+    async with run_origin(script) as origin, asyncio.timeout(15):
+        reader, writer = await proxy.connect()
+        writer.write(b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n\r\n" % origin.port)
+        await reader.readuntil(b"\r\n\r\nx")
+        flows[0].kill()
+        await _read_to_end(reader)
+        writer.close()
+        await assert_log(proxy.recorder, [*CONNECTED, *REQUEST, *DIALLED, "responseheaders", "error", *DISCONNECTED])
+
+
+async def _read_to_end(reader: asyncio.StreamReader) -> None:
+    try:
+        await reader.read()
+    except ConnectionResetError:
+        pass  # a cut is a cut
+
+
+# --- many at once, and the end ----------------------------------------------------------------------------------
+
+
+async def test_many_clients_each_in_order(make_proxy: MakeProxy, nginx: Nginx) -> None:
+    """The automaton judges every client and flow on its own."""
+    proxy = await make_proxy(Decide())
+    plain, secure = url(nginx.port, "/hello"), url(nginx.tls_port, "/hello", "https", "localhost")
+    results = await asyncio.gather(*(proxy.curl(plain, secure, plain) for _ in range(10)))
+    assert [result.text for result in results] == ["hello from nginx\n" * 3] * 10
+    assert proxy.recorder.names.count("response") == 30
+    assert "error" not in proxy.recorder.names
+
+
+async def test_life_cycle_frames_everything(make_proxy: MakeProxy, nginx: Nginx) -> None:
+    proxy = await make_proxy()
+    await proxy.curl(url(nginx.port, "/hello"))
+    names = [name for name, _ in proxy.recorder.events]
+    assert names[:4] == ["load", "configure", "running", "client_connected"]
+    await proxy.proxy.stop(1)
+    await proxy.addons.shutdown()
+    assert proxy.recorder.events[-1][0] == "done"
+    assert "server_disconnected" in proxy.recorder.names
