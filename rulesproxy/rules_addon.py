@@ -54,6 +54,7 @@ class Rules:
         self._refresh = refresh
         self._files = files
         self._prepared: RuleSet | None = None
+        self._before: RuleSet | None = None
         self._alive: weakref.WeakSet[RuleSet] = weakref.WeakSet()
         self._last_said: dict[str, float] = {}
         #: failures by rule name, for the status page
@@ -75,12 +76,14 @@ class Rules:
         value = tuple(self._options.rules)
         if not value:
             return
-        prepared, self._prepared = self._prepared, None
-        if prepared is None or prepared.digest != value[-1].removeprefix("digest:"):
-            prepared = self._build(tuple(path for path in value if not path.startswith("digest:")))
-        self.current = prepared
-        self._alive.add(prepared)
-        self._refresh()
+        digest = value[-1].removeprefix("digest:")
+        # Beside the candidate, the set before it: a veto by a later addon brings the old digest back.
+        known = {rules.digest: rules for rules in (self._before, self.current, self._prepared) if rules is not None}
+        rules = known.get(digest) or self._build(tuple(path for path in value if not path.startswith("digest:")))
+        if rules is not self.current:
+            self._before, self.current = self.current, rules
+            self._alive.add(rules)
+            self._refresh()
 
     # --- HTTP ----------------------------------------------------------------------------------------------------
 
@@ -122,11 +125,12 @@ class Rules:
         if decision is None:
             return
         if decision.failure is not None:
-            rule, why = decision.failure
-            flow.response = error_response(500, f"Refused by rule {rule.name}", f"{why} ({rule.where})", rule=rule.name)
+            rule, why, status = decision.failure
+            flow.response = error_response(status, f"Refused by rule {rule.name}", f"{why} ({rule.where})",
+                                           rule=rule.name)
             return
-        for note in decision.notes:
-            note.apply(flow, None)
+        for rule, note in decision.notes:
+            note.apply(flow, rule)
         if decision.answer is not None:
             flow.rule = decision.winners[Slot.ANSWER].name
             decision.answer.apply(flow, decision.winners[Slot.ANSWER])
@@ -165,8 +169,8 @@ class Rules:
         decision = rules.decide(Phase.DNS, x, self._failed)
         if decision is None:
             return
-        for note in decision.notes:
-            note.apply(flow, None)
+        for rule, note in decision.notes:
+            note.apply(flow, rule)
         if decision.answer is not None:
             decision.answer.apply(flow, decision.winners[Slot.ANSWER])
         elif decision.name is not None:
@@ -213,7 +217,7 @@ _HINTED = (types.HTTPS, types.SVCB)
 
 
 def option_value(paths: tuple[str, ...], rules: RuleSet) -> tuple[str, ...]:
-    """The `rules` option: the paths and the digest of their content. Raises OptionsError for a path that looks like one."""
+    """The `rules` option: the paths and the digest of their content. Raises OptionsError."""
     if any(path.startswith("digest:") for path in paths):
         raise OptionsError("a rule file cannot be called digest:…")
     return (*paths, f"digest:{rules.digest}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rulesproxy.compiler.diagnostics import Report
 from rulesproxy.compiler.inputs import Inputs, reason, relative_to
+from rulesproxy.compiler.ir import ALWAYS
 from rulesproxy.compiler.predicates import Captures, build_predicate
 from rulesproxy.compiler.source import Node, Position, Scalar
 from rulesproxy.compiler.suggest import did_you_mean
@@ -32,10 +33,13 @@ class Context:
         self.keys: list[tuple[Scalar, frozenset[Phase]]] = []
         #: Phases in which all keys of the rule can be seen.
         self.visible: frozenset[Phase] = ALL_PHASES
+        #: The rule's match, for actions that continue what it says (`map_remote` and the matched path).
+        self.match: Predicate = ALWAYS
         self._captures = Captures()
 
-    def see_match(self, captures: Captures, visible: frozenset[Phase]) -> None:
+    def see_match(self, match: Predicate, captures: Captures, visible: frozenset[Phase]) -> None:
         """What actions may use, known once `match` and `unless` are built."""
+        self.match = match
         self._captures = captures
         self.visible = visible
 
@@ -67,6 +71,10 @@ class Context:
     def file_path(self, node: Scalar) -> str:
         """The absolute path of a file named in the rules; relative names start at the rule file's folder."""
         return os.path.abspath(self._path(node))
+
+    def absolute_path(self, node: Scalar, text: str) -> str:
+        """The absolute path of `text`, a part of what the node says with its variables expanded already."""
+        return os.path.abspath(relative_to(node.pos.file, text))
 
     def read_file(self, node: Scalar) -> bytes | None:
         """The content of a file named in the rules; it becomes one of the rules' inputs. None after an error."""

@@ -212,10 +212,12 @@ class _RulePrinter:
         for effect, name in operations:
             if effect.kind == "slot" and effect.slot is not None:
                 self._line(f"d.{_SLOT_ATTRIBUTES[effect.slot]} = {name}")
-        for kind, attribute in (("edit", "edits"), ("note", "notes")):
-            names = [name for effect, name in operations if effect.kind == kind]
-            if names:
-                self._line(f"d.{attribute} += ({', '.join(names)},)")
+        edits = [name for effect, name in operations if effect.kind == "edit"]
+        if edits:
+            self._line(f"d.edits += ({', '.join(edits)},)")
+        notes = [f"({self.me}, {name})" for effect, name in operations if effect.kind == "note"]
+        if notes:
+            self._line(f"d.notes += ({', '.join(notes)},)")
         if self.phase is Phase.REQUEST and any(e.reads_response_body for e in self.rule.effects_in(Phase.RESPONSE)):
             self._line("d.reads_response = True")
         if any(effect.kind == "pass" for effect in self.effects):

@@ -79,7 +79,7 @@ def _build_match(node: Mapping, context: Context) -> tuple[ir.Predicate, ir.Pred
     visible = ir.visible_phases(match) & (ir.visible_phases(unless) if unless is not None else frozenset(Phase))
     if not _check_clashes(captures, context) or not _check_visible(visible, context):
         return None
-    context.see_match(captures, visible)
+    context.see_match(match, captures, visible)
     return match, unless
 
 

@@ -84,7 +84,7 @@ class HTTPFlow(Flow):
     `raw_content` None, and the body streams unless the hook answers.
     """
 
-    __slots__ = ("body_overflow", "drop", "local_file", "pacing", "request", "response", "route", "rule", "websocket")
+    __slots__ = ("body_overflow", "drop", "local_file", "own_page", "pacing", "request", "response", "route", "rule", "websocket")
 
     type = "http"
 
@@ -99,6 +99,8 @@ class HTTPFlow(Flow):
         self.pacing: Pacing | None = None
         self.local_file: LocalFile | None = None
         self.rule: str | None = None
+        #: The response is a page of the proxy's own (a block, an error): response rules leave it alone.
+        self.own_page = False
         self.body_overflow: Literal["request", "response"] | None = None
 
     @property

@@ -51,7 +51,7 @@ class Decision:
         self.name: Op | None = None
         self.edits: tuple[Edit, ...] = ()
         #: delay, tag, log: they neither compete nor compose
-        self.notes: tuple[Op, ...] = ()
+        self.notes: tuple[tuple[RuleInfo, Op], ...] = ()
         #: rules that took effect, in order
         self.acted: list[RuleInfo] = []
         #: overruled: (rule, the slot it lost, who has it)
@@ -61,8 +61,8 @@ class Decision:
         self.waiting: list[RuleInfo] = []
         #: a response rule that may match wants to read the response body
         self.reads_response = False
-        #: the rule that failed, and why the exchange must be refused for it
-        self.failure: tuple[RuleInfo, str] | None = None
+        #: the rule that failed, why the exchange must be refused for it, and with which status
+        self.failure: tuple[RuleInfo, str, int] | None = None
 
     def act(self, rule: RuleInfo, slots: int = 0) -> None:
         """`rule` takes effect and owns `slots`, which must be free."""

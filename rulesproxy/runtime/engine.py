@@ -72,7 +72,7 @@ class Exchange:
         self._apply_request(decision)
 
     def response_head(self) -> None:
-        if self.flow.response is None or not self.rules.has(Phase.RESPONSE):
+        if self.flow.response is None or self.flow.own_page or not self.rules.has(Phase.RESPONSE):
             return
         self.facts.see_response(self.flow.response)
         decision = self.rules.decide(Phase.RESPONSE, self.facts, self._on_error)
@@ -105,14 +105,14 @@ class Exchange:
         if self._refuse_failure(decision):
             return
         flow = self.flow
-        for note in decision.notes:
-            note.apply(flow, None)
+        for rule, note in decision.notes:
+            note.apply(flow, rule)
         self._guarded(decision, lambda: apply_request(decision.edits, flow))
         if decision.answer is not None:
             self._guarded(decision, lambda: self._answer(decision))
             return  # a filled answer leaves route and via unused (4.3)
         if decision.route is not None:
-            decision.route.apply(flow, decision.winners[Slot.ROUTE])
+            self._guarded(decision, lambda: self._route(decision))
         if decision.reads_response:
             ask_for_whole_bodies(flow)
 
@@ -120,11 +120,15 @@ class Exchange:
         self.decisions[Phase.RESPONSE] = decision
         if self._refuse_failure(decision):
             return
-        for note in decision.notes:
-            note.apply(self.flow, None)
+        for rule, note in decision.notes:
+            note.apply(self.flow, rule)
         if decision.answer is not None:
             self._guarded(decision, lambda: self._answer(decision))
         self._guarded(decision, lambda: apply_response(decision.edits, self.flow))
+
+    def _route(self, decision: Decision) -> None:
+        assert decision.route is not None
+        decision.route.apply(self.flow, decision.winners[Slot.ROUTE])
 
     def _answer(self, decision: Decision) -> None:
         rule = decision.winners[Slot.ANSWER]
@@ -137,16 +141,17 @@ class Exchange:
         try:
             step()
         except TemplateError as exc:
-            rule = decision.winners.get(Slot.ANSWER) or decision.acted[0]
+            rule = decision.winners.get(Slot.ANSWER) or decision.winners.get(Slot.ROUTE) or decision.acted[0]
             self._on_error(rule, exc)
-            self._refuse(500, rule, str(exc))
+            self._refuse(exc.status, rule, str(exc))
 
     # --- refusing ------------------------------------------------------------------------------------------------
 
     def _refuse_failure(self, decision: Decision) -> bool:
         if decision.failure is None:
             return False
-        self._refuse(500, *decision.failure)
+        rule, why, status = decision.failure
+        self._refuse(status, rule, why)
         return True
 
     def _refuse_unreadable(self, decision: Decision, status: int) -> bool:
@@ -159,9 +164,9 @@ class Exchange:
 
     def _refuse(self, status: int, rule: RuleInfo, why: str) -> None:
         self.flow.rule = rule.name
-        page = error_response(status, f"Refused by rule {rule.name}", f"{why} ({rule.where})", request=self.flow.request,
-                              rule=rule.name)
-        self.flow.response = page
+        self.flow.response = error_response(status, f"Refused by rule {rule.name}", f"{why} ({rule.where})",
+                                            request=self.flow.request, rule=rule.name)
+        self.flow.own_page = True
 
 
 def may_buffer(message: Message, limit: int) -> bool:

@@ -28,22 +28,33 @@ def glob_source(text: str, run: str = ".", star: str = "*") -> str:
     return f"{re.escape(first)}{fixed}{run}*{re.escape(last)}"
 
 
-def segments_source(blocks: Sequence[str], separator: str, least: int) -> str:
-    """An expression for blocks of segments with `**` between them.
+def path_source(blocks: Sequence[str]) -> str:
+    """An expression for blocks of path segments with `**` (zero or more segments) between them.
 
-    A block is an expression for whole segments, each with `separator` (one character) before it; it may be empty at
-    either end. `**` stands for `least` (0 or 1) or more segments.
+    A block is an expression for whole segments, each with `/` before it; it is empty where `**` stands at an end.
     """
-    sep = re.escape(separator)
-    skip = f"(?:{sep}[^{sep}]++){'+' if least else '*'}?"
-    first, *rest = blocks
-    if not rest:
+    return _with_gaps(blocks, gaps=["(?:/[^/]++)*?"] * (len(blocks) - 1), rest="(?:/.*)?", separator="/")
+
+
+def host_source(blocks: Sequence[str]) -> str:
+    """The same for labels of host names with `.` before them, where `**` is one or more labels.
+
+    The first label of a name has no dot before it, so the first block has none, and a leading `**` neither.
+    """
+    gap, first_gap = r"(?:\.[^.]++)+?", r"[^.]++(?:\.[^.]++)*?"
+    leading = not blocks[0]
+    gaps = [first_gap if leading and number == 0 else gap for number in range(len(blocks) - 1)]
+    return _with_gaps(blocks, gaps, rest=".+" if leading and len(blocks) == 2 else r"\..+", separator=r"\.")
+
+
+def _with_gaps(blocks: Sequence[str], gaps: Sequence[str], rest: str, separator: str) -> str:
+    first, *others = blocks
+    if not others:
         return first
-    *middle, last = rest
-    fixed = "".join(f"(?>{skip}{block}(?={sep}|\\Z))" for block in middle)
-    if last:
-        return f"{first}{fixed}{skip}{last}"
-    return f"{first}{fixed}{sep}.+" if least else f"{first}{fixed}(?:{sep}.*)?"
+    *middle, last = others
+    # The first place where a block fits is as good as any later one: atomic, so that it is not tried again.
+    fixed = "".join(f"(?>{gap}{block}(?={separator}|\\Z))" for gap, block in zip(gaps, middle, strict=False))
+    return f"{first}{fixed}{gaps[-1]}{last}" if last else f"{first}{fixed}{rest}"
 
 
 def group(match: re.Match[str] | None, name: str) -> str | None:

@@ -20,7 +20,9 @@ DecideTls = Callable[[TunnelFacts, bool], TlsDecision | None]
 
 
 class TemplateError(Exception):
-    """A template made something that must not be sent. The exchange is refused with a 500 that names the rule."""
+    """A template made something that must not be sent. The exchange is refused with a page that names the rule."""
+
+    status = 500
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -64,7 +66,8 @@ class RuleSet:
         """Note a rule that raised; True if the exchange has to be refused for it."""
         on_error(rule, exc)
         if isinstance(exc, TemplateError) or rule.refuses_on_error:
-            decision.failure = (rule, str(exc) if isinstance(exc, TemplateError) else "the rule failed")
+            decision.failure = ((rule, str(exc), exc.status) if isinstance(exc, TemplateError)
+                                else (rule, "the rule failed", 500))
             return True
         return False
 
