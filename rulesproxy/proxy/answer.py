@@ -16,7 +16,6 @@ from rulesproxy.model.http import Response
 from rulesproxy.proxy.bodies import BodySource, Pump
 from rulesproxy.proxy.framing import (
     CLOSE_FIELD,
-    KEEP_ALIVE_FIELD,
     NO_BODY,
     outgoing_response_fields,
     streamed_framing,
@@ -105,8 +104,6 @@ class Answer:
             self.keep_alive = False
         if not self.keep_alive:
             fields = (*fields, CLOSE_FIELD)
-        elif request.is_http10:
-            fields = (*fields, KEEP_ALIVE_FIELD)
         head = serialize_response(response.status_code, response.reason, fields)
         self.begun = framing
         return head

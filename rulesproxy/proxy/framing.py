@@ -24,7 +24,6 @@ UNTIL_CLOSE = Framing(FramingKind.UNTIL_CLOSE, 0)
 
 _CHUNKED_FIELD = (b"Transfer-Encoding", b"chunked")
 CLOSE_FIELD = (b"Connection", b"close")
-KEEP_ALIVE_FIELD = (b"Connection", b"keep-alive")
 _FRAMING_FIELDS = frozenset((b"content-length", b"transfer-encoding"))
 #: Bodies that never end or whose pieces matter as they come: never collected (rule-language 5.2).
 _ENDLESS_TYPES = ("text/event-stream", "multipart/x-mixed-replace", "application/grpc")

@@ -10,7 +10,7 @@ from rulesproxy.model.headers import Headers
 from rulesproxy.model.http import Request, Response
 from rulesproxy.model.pages import error_response
 from rulesproxy.proxy.failures import error_page
-from rulesproxy.proxy.framing import CLOSE_FIELD, KEEP_ALIVE_FIELD, outgoing_response_fields, whole_response_framing
+from rulesproxy.proxy.framing import CLOSE_FIELD, outgoing_response_fields, whole_response_framing
 from rulesproxy.proxy.http1 import ClientSide
 from rulesproxy.proxy.scope import Scope
 from rulesproxy.proxy.virtual_host import VIRTUAL_HOST
@@ -33,8 +33,6 @@ async def send_page(session: Session, client: ClientSide, head: RequestHead | No
     keep_alive = head is not None and head.keep_alive and client.body_complete and not session.ending
     if not keep_alive:
         fields = (*fields, CLOSE_FIELD)
-    elif request.is_http10:
-        fields = (*fields, KEEP_ALIVE_FIELD)
     body = b"" if framing.kind is FramingKind.NONE else page.raw_content or b""
     await client.write(serialize_response(page.status_code, page.reason, fields) + body)
     return keep_alive
