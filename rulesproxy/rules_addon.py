@@ -18,15 +18,13 @@ from rulesproxy.codecs.dns import strip_http3_hints
 from rulesproxy.model.connection import Client
 from rulesproxy.model.dns import DNSFlow
 from rulesproxy.model.dns_types import types
-from rulesproxy.model.effects import Route
 from rulesproxy.model.flow import HTTPFlow
-from rulesproxy.model.pages import error_response
 from rulesproxy.model.policy import NameAnswer, TlsDecision, TlsVerdict
 from rulesproxy.model.tls import Tunnel
 from rulesproxy.runtime.decision import RuleInfo
+from rulesproxy.runtime.early import answer_query, open_tunnel, resolve_name, start_tls
 from rulesproxy.runtime.engine import Exchange
-from rulesproxy.runtime.facts import DnsFacts, Files, TunnelFacts
-from rulesproxy.runtime.phase import Phase, Slot
+from rulesproxy.runtime.facts import Files, TunnelFacts
 from rulesproxy.runtime.ruleset import RuleSet
 
 log = logging.getLogger("rulesproxy.rules")
@@ -120,61 +118,17 @@ class Rules:
         rules = self.current
         if rules is None or flow.response is not None:
             return
-        x = TunnelFacts(Tunnel(flow.client_conn, flow.request.host, flow.request.port))
-        decision = rules.decide(Phase.CONNECT, x, self._failed)
-        if decision is None:
-            return
-        if decision.failure is not None:
-            rule, why, status = decision.failure
-            flow.response = error_response(status, f"Refused by rule {rule.name}", f"{why} ({rule.where})",
-                                           rule=rule.name)
-            return
-        for rule, note in decision.notes:
-            note.apply(flow, rule)
-        if decision.answer is not None:
-            flow.rule = decision.winners[Slot.ANSWER].name
-            decision.answer.apply(flow, decision.winners[Slot.ANSWER])
-        elif decision.route is not None:
-            decision.route.apply(flow, decision.winners[Slot.ROUTE])
+        open_tunnel(rules, flow, self._failed)
 
     def tls_decision(self, tunnel: Tunnel) -> TlsDecision | None:
         rules = self.current
-        if rules is None:
-            return None
-        x = TunnelFacts(tunnel)
-        decision = rules.decide_tls(x, self._options.decrypt == "named")
-        if decision is not None and decision.verdict is TlsVerdict.RELAY:
-            return TlsDecision(TlsVerdict.RELAY, decision.rule, self._tunnel_route(rules, tunnel))
-        return decision
-
-    def _tunnel_route(self, rules: RuleSet, tunnel: Tunnel) -> Route | None:
-        """Where connect rules send a tunnel that stays closed."""
-        x = TunnelFacts(Tunnel(tunnel.client, tunnel.host, tunnel.port))
-        decision = rules.decide(Phase.CONNECT, x, self._failed)
-        if decision is None or decision.route is None:
-            return None
-        flow = HTTPFlow.__new__(HTTPFlow)
-        flow.route = None
-        decision.route.apply(flow, decision.winners[Slot.ROUTE])
-        return flow.route
+        return None if rules is None else start_tls(rules, tunnel, self._options.decrypt == "named", self._failed)
 
     # --- names ---------------------------------------------------------------------------------------------------
 
     def dns_request(self, flow: DNSFlow) -> None:
-        rules = self.current
-        question = flow.request.question
-        if rules is None or question is None or flow.response is not None:
-            return
-        x = DnsFacts(flow.client_conn, question.name, types.to_str(question.type))
-        decision = rules.decide(Phase.DNS, x, self._failed)
-        if decision is None:
-            return
-        for rule, note in decision.notes:
-            note.apply(flow, rule)
-        if decision.answer is not None:
-            decision.answer.apply(flow, decision.winners[Slot.ANSWER])
-        elif decision.name is not None:
-            decision.name.apply(flow, decision.winners[Slot.NAME])
+        if self.current is not None and flow.response is None:
+            answer_query(self.current, flow, self._failed)
 
     def dns_response(self, flow: DNSFlow) -> None:
         """Names whose TLS will be opened must not be reached past the proxy, by HTTP/3 or with an encrypted hello."""
@@ -190,17 +144,7 @@ class Rules:
 
     def resolve(self, name: str, client: Client | None) -> NameAnswer | None:
         """The rules' answer for a name the proxy is about to dial (rule-language 3.3)."""
-        rules = self.current
-        if rules is None or not rules.has(Phase.DNS):
-            return None
-        for dns_type in ("A", "AAAA"):
-            decision = rules.decide(Phase.DNS, DnsFacts(client, name, dns_type, own=True), self._failed)
-            if decision is not None and decision.name is not None:
-                answer: NameAnswer | None = decision.name.answer_for_dial(  # type: ignore[attr-defined]
-                    name, decision.winners[Slot.NAME])
-                if answer is not None:
-                    return answer
-        return None
+        return None if self.current is None else resolve_name(self.current, name, client, self._failed)
 
     # --- failures ------------------------------------------------------------------------------------------------
 

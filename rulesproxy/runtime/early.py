@@ -1,0 +1,105 @@
+"""The phases before HTTP: names, tunnels, TLS. What the rules decide there, carried out on the flow.
+
+Like `engine` it is one code for the Rules addon and for `rulesproxy test` and `explain`.
+"""
+
+from __future__ import annotations
+
+from rulesproxy.model.connection import Client, Server
+from rulesproxy.model.dns import DNSFlow
+from rulesproxy.model.dns_types import response_codes, types
+from rulesproxy.model.effects import Route
+from rulesproxy.model.flow import HTTPFlow
+from rulesproxy.model.headers import Headers
+from rulesproxy.model.http import Request
+from rulesproxy.model.names import host_for_url
+from rulesproxy.model.pages import error_response
+from rulesproxy.model.policy import NameAnswer, TlsDecision, TlsVerdict
+from rulesproxy.model.tls import Tunnel
+from rulesproxy.runtime.decision import Decision
+from rulesproxy.runtime.facts import DnsFacts, TunnelFacts
+from rulesproxy.runtime.phase import Phase, Slot
+from rulesproxy.runtime.ruleset import ErrorHandler, RuleSet
+
+
+def open_tunnel(rules: RuleSet, flow: HTTPFlow, on_error: ErrorHandler) -> Decision | None:
+    """Connect rules on the flow of a CONNECT: a block refuses the tunnel, a route moves it while it is relayed."""
+    x = TunnelFacts(Tunnel(flow.client_conn, flow.request.host, flow.request.port))
+    decision = rules.decide(Phase.CONNECT, x, on_error)
+    if decision is None:
+        return None
+    if decision.failure is not None:
+        rule, why, status = decision.failure
+        flow.rule = rule.name
+        flow.response = error_response(status, f"Refused by rule {rule.name}", f"{why} ({rule.where})", rule=rule.name)
+        return decision
+    for rule, note in decision.notes:
+        note.apply(flow, rule)
+    if decision.answer is not None:
+        winner = decision.winners[Slot.ANSWER]
+        flow.rule = winner.name
+        decision.answer.apply(flow, winner)
+    elif decision.route is not None:
+        decision.route.apply(flow, decision.winners[Slot.ROUTE])
+    return decision
+
+
+def start_tls(rules: RuleSet, tunnel: Tunnel, named_only: bool, on_error: ErrorHandler) -> TlsDecision | None:
+    """What happens to a tunnel in which a client starts TLS; a relayed one may be sent elsewhere."""
+    decision = rules.decide_tls(TunnelFacts(tunnel), named_only)
+    if decision is not None and decision.verdict is TlsVerdict.RELAY:
+        return TlsDecision(TlsVerdict.RELAY, decision.rule, _tunnel_route(rules, tunnel, on_error))
+    return decision
+
+
+def _tunnel_route(rules: RuleSet, tunnel: Tunnel, on_error: ErrorHandler) -> Route | None:
+    """Where connect rules send a tunnel that stays closed."""
+    decision = rules.decide(Phase.CONNECT, TunnelFacts(Tunnel(tunnel.client, tunnel.host, tunnel.port)), on_error)
+    if decision is None or decision.route is None:
+        return None
+    flow = connect_flow(tunnel)
+    decision.route.apply(flow, decision.winners[Slot.ROUTE])
+    return flow.route
+
+
+def connect_flow(tunnel: Tunnel) -> HTTPFlow:
+    """The flow of the CONNECT that asked for a tunnel, as far as rules look at it."""
+    flow = HTTPFlow(tunnel.client, Server((tunnel.host, tunnel.port)))
+    target = f"{host_for_url(tunnel.host)}:{tunnel.port}"
+    flow.request = Request("CONNECT", "", tunnel.host, tunnel.port, "", Headers(), b"", authority=target)
+    return flow
+
+
+def answer_query(rules: RuleSet, flow: DNSFlow, on_error: ErrorHandler) -> Decision | None:
+    """DNS rules on a query; without an answer it is forwarded."""
+    question = flow.request.question
+    if question is None:
+        return None
+    x = DnsFacts(flow.client_conn, question.name, types.to_str(question.type))
+    decision = rules.decide(Phase.DNS, x, on_error)
+    if decision is None:
+        return None
+    if decision.failure is not None:
+        flow.response = flow.request.fail(response_codes.REFUSED)
+        return decision
+    for rule, note in decision.notes:
+        note.apply(flow, rule)
+    if decision.answer is not None:
+        decision.answer.apply(flow, decision.winners[Slot.ANSWER])
+    elif decision.name is not None:
+        decision.name.apply(flow, decision.winners[Slot.NAME])
+    return decision
+
+
+def resolve_name(rules: RuleSet, name: str, client: Client | None, on_error: ErrorHandler) -> NameAnswer | None:
+    """The rules' answer for a name the proxy is about to dial (rule-language 3.3)."""
+    if not rules.has(Phase.DNS):
+        return None
+    for dns_type in ("A", "AAAA"):
+        decision = rules.decide(Phase.DNS, DnsFacts(client, name, dns_type, own=True), on_error)
+        if decision is not None and decision.name is not None:
+            answer: NameAnswer | None = decision.name.answer_for_dial(  # type: ignore[attr-defined]
+                name, decision.winners[Slot.NAME])
+            if answer is not None:
+                return answer
+    return None
