@@ -44,7 +44,7 @@ SCHEMA: dict[str, Any] = {
     "description": "Refuse. Empty, `close`, `reset` or `hang`: as early as possible, nothing is decrypted for it. "
                    "With `status` or `body`: a page in answer to the request, whose hosts are decrypted.",
     "type": ["object", "string", "boolean", "null"],
-    "enum": [True, None, "close", "reset", "hang"],
+    "pattern": "^(page|close|reset|hang)$",
     "properties": {
         "how": {"description": "An answer (page), or none: close or reset the connection, or hang.", "enum": _HOW},
         "dns": {"description": "What a DNS client is told: nxdomain (default) or refuse.",
@@ -96,6 +96,9 @@ class Block(Op):
 
 
 def build(node: Node, context: Context) -> list[Effect]:
+    if isinstance(node, Scalar) and node.value is False:
+        context.error(node, "block: false blocks nothing", help="leave it out, or set enabled: false on the rule")
+        return []
     fields = dict.fromkeys(("how", "dns", "status", "body", "headers"))
     if isinstance(node, Mapping):
         fields.update({key.text: value for key, value in node})

@@ -31,7 +31,7 @@ rules:
 """
 SCHEMA: dict[str, Any] = {
     "title": "pass", "description": "Nothing to say: `pass: {}` or `pass: true`.",
-    "type": ["object", "boolean", "null"], "enum": [{}, True, None],
+    "type": ["object", "boolean", "null"], "maxProperties": 0,
 }
 
 

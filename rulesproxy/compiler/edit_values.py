@@ -21,20 +21,21 @@ if TYPE_CHECKING:
 _OTHER_TOOLS = re.compile(r"\$(?:[0-9]|&|\{[0-9]+\})|\\[0-9]")
 _GROUP = re.compile(r"\$\{\s*match\.([A-Za-z0-9_]+)\s*\}")
 
-#: One replacement, or a list of them done in turn.
-REPLACE_SCHEMA: dict[str, Any] = {
-    "title": "replace",
-    "description": "Replace what a regular expression finds, everywhere. `with` may use ${match.1}.",
-    "type": ["object", "array"],
-    "items": {"$ref": "#/$defs/replacement"},
+_ONE: dict[str, Any] = {
+    "title": "replacement",
     "properties": {
         "regex": {"type": "string", "description": "An RE2 regular expression."},
         "text": {"$ref": "#/$defs/text", "description": "A plain text instead of an expression."},
-        "with": {"$ref": "#/$defs/text", "description": "What stands there instead."},
+        "with": {"$ref": "#/$defs/text", "description": "What stands there instead; may use ${match.1}."},
         "ignore_case": {"type": "boolean", "description": "Find without case."},
     },
     "required": ["with"],
     "additionalProperties": False,
+}
+#: One replacement, or a list of them done in turn.
+REPLACE_SCHEMA: dict[str, Any] = {
+    **_ONE, "type": ["object", "array"], "items": {"type": "object", **_ONE},
+    "description": "Replace everything that is found; a list is done in turn.",
 }
 
 
@@ -57,6 +58,10 @@ class Replacement(Value):
                           for part in self.parts)
         comma = "," if len(self.parts) == 1 else ""
         return f"Substitution({literal(self.pattern)}, ({parts}{comma}), {self.ignore_case})"
+
+    @property
+    def is_constant(self) -> bool:
+        return all(isinstance(part, (str, int)) for part in self.parts)
 
     @property
     def reads_request_body(self) -> bool:

@@ -18,12 +18,14 @@ from typing import Any
 
 from rulesproxy.compiler.ir import All, AnyOf, Effect, Leaf, Not, Predicate, Rule, Test, Value
 from rulesproxy.compiler.source import Position
+from rulesproxy.compiler.template import render_inside, values_in
 from rulesproxy.compiler.writer import Module
 from rulesproxy.runtime.op import Op
 from rulesproxy.runtime.phase import Phase, Slot
 
 _SLOT_ATTRIBUTES = {Slot.ANSWER: "answer", Slot.ROUTE: "route", Slot.VIA: "via", Slot.TLS: "tls", Slot.NAME: "name"}
 _BODY_READY = {Phase.REQUEST: "x.request_ready", Phase.RESPONSE: "x.response_ready"}
+_PHASE = "rulesproxy.runtime.phase"
 TRUE = Test("True", "False")
 FALSE = Test("False", "True")
 
@@ -195,8 +197,15 @@ class _RulePrinter:
             self._line(f"if not {_BODY_READY[self.phase]}:")
             self._line(f"    return d.wait({self.me})")
 
-    def _slots(self) -> int:
-        return sum(slots_taken(self.effects, self.phase))
+    def _slots(self) -> str:
+        """The slots it needs, by name; empty for none."""
+        slots = slots_taken(self.effects, self.phase)
+        if not slots:
+            return ""
+        if slots == {Slot.ANSWER, Slot.NAME}:
+            return self.module.use(_PHASE, "DNS_ANSWER")
+        names = [self.module.use(_PHASE, str(slot.name)) for slot in sorted(slots)]
+        return names[0] if len(names) == 1 else self.module.const(" | ".join(names), "SLOTS")
 
     def _operation(self, effect: Effect) -> str:
         """The name that stands for the operation: a hoisted constant, or a local built here."""
@@ -207,23 +216,27 @@ class _RulePrinter:
         self._line(f"{local} = {expression}")
         return local
 
-    def _print_act(self, operations: list[tuple[Effect, str]], slots: int) -> None:
+    def _print_act(self, operations: list[tuple[Effect, str]], slots: str) -> None:
         self._line(f"d.act({self.me}, {slots})" if slots else f"d.act({self.me})")
         for effect, name in operations:
             if effect.kind == "slot" and effect.slot is not None:
                 self._line(f"d.{_SLOT_ATTRIBUTES[effect.slot]} = {name}")
         edits = [name for effect, name in operations if effect.kind == "edit"]
         if edits:
-            self._line(f"d.edits += ({', '.join(edits)},)")
+            self._line(f"d.edits += {_tuple_of(edits)}")
         notes = [f"({self.me}, {name})" for effect, name in operations if effect.kind == "note"]
         if notes:
-            self._line(f"d.notes += ({', '.join(notes)},)")
+            self._line(f"d.notes += {_tuple_of(notes)}")
         if self.phase is Phase.REQUEST and any(e.reads_response_body for e in self.rule.effects_in(Phase.RESPONSE)):
             self._line("d.reads_response = True")
         if any(effect.kind == "pass" for effect in self.effects):
             self._line(f"d.leave({self.me})")
         elif self.rule.stop:
             self._line("d.stopped = True")
+
+
+def _tuple_of(expressions: list[str]) -> str:
+    return f"({expressions[0]},)" if len(expressions) == 1 else f"({', '.join(expressions)})"
 
 
 # --- operations ---------------------------------------------------------------------------------------------------
@@ -233,7 +246,7 @@ def is_constant(value: Any) -> bool:
     """True if nothing inside has to be computed at run time."""
     match value:
         case Value():
-            return False
+            return value.is_constant
         case tuple() | list():
             return all(is_constant(item) for item in value)
         case dict():
@@ -249,14 +262,13 @@ def print_operation(effect: Effect, module: Module) -> str:
 
 
 def print_value(value: Any, module: Module) -> str:
-    if is_constant(value):
-        return module.value(value)
     match value:
         case Value():
             return value.emit(module)
+        case _ if not list(values_in(value)):
+            return module.value(value)
         case tuple():
-            inner = ", ".join(print_value(item, module) for item in value)
-            return f"({inner},)" if len(value) == 1 else f"({inner})"
+            return _tuple_of([print_value(item, module) for item in value])
         case list():
             return f"[{', '.join(print_value(item, module) for item in value)}]"
         case dict():
@@ -267,17 +279,4 @@ def print_value(value: Any, module: Module) -> str:
 
 def evaluate(effect: Effect, x: Any) -> Op:
     """The operation itself, from the IR: what the interpreter uses instead of printed code."""
-    return effect.op(**{name: _evaluate_value(value, x) for name, value in effect.args})
-
-
-def _evaluate_value(value: Any, x: Any) -> Any:
-    match value:
-        case Value():
-            return value.render(x)
-        case tuple():
-            return tuple(_evaluate_value(item, x) for item in value)
-        case list():
-            return [_evaluate_value(item, x) for item in value]
-        case dict():
-            return {key: _evaluate_value(item, x) for key, item in value.items()}
-    return value
+    return effect.op(**{name: render_inside(value, x) for name, value in effect.args})

@@ -162,6 +162,11 @@ class Value(ABC):
     def emit(self, module: Module) -> str:
         """An expression over `x` for the same value."""
 
+    @property
+    def is_constant(self) -> bool:
+        """True if it is the same for every exchange, though not plain data."""
+        return False
+
     #: True if it looks at a body (`request.json.P`, `response.json.P`)
     @property
     def reads_request_body(self) -> bool:

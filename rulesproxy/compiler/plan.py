@@ -41,12 +41,14 @@ def in_phase(placed: Iterable[Placed], phase: Phase) -> tuple[Placed, ...]:
 
 def host_keys(predicate: Predicate) -> HostKeys | None:
     """Keys that cover every host the predicate can hold for; None when any host is possible."""
-    return _keys(predicate, lambda leaf: leaf.host_keys())
+    keys: HostKeys | None = _keys(predicate, lambda leaf: leaf.host_keys())
+    return keys
 
 
 def path_keys(predicate: Predicate) -> PathKeys | None:
     """The same for canonical paths."""
-    return _keys(predicate, lambda leaf: leaf.path_keys())
+    keys: PathKeys | None = _keys(predicate, lambda leaf: leaf.path_keys())
+    return keys
 
 
 def _keys(predicate: Predicate, of_leaf: Callable[[Leaf], Any]) -> Any:

@@ -10,12 +10,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rulesproxy.compiler.build import Build, BuildCache, build
+from rulesproxy.compiler.build import Build, BuildCache, RuleFile, build
 from rulesproxy.compiler.check import check
 from rulesproxy.compiler.diagnostics import Report
 from rulesproxy.compiler.emit import Emitted, emit_file
 from rulesproxy.compiler.inputs import FileReader
-from rulesproxy.compiler.ir import Rule
 from rulesproxy.compiler.link import Unit, link
 from rulesproxy.runtime.ruleset import RuleSet
 
@@ -38,7 +37,7 @@ class Compiler:
     def __init__(self, files: FileReader) -> None:
         self._files = files
         self._cache = BuildCache()
-        self._emitted: dict[tuple[Rule, ...], Emitted] = {}
+        self._emitted: dict[str, tuple[RuleFile, Emitted]] = {}
 
     def compile(self, paths: Sequence[str], *, profile: str | None = None) -> Program:
         """Read, validate, build, check, emit and link."""
@@ -46,10 +45,14 @@ class Compiler:
         if result.report.has_errors:
             return Program(result, None)
         check(result)
-        emitted = {file.rules: self._emitted.get(file.rules) or emit_file(file.rules) for file in result.files}
-        self._emitted = emitted
-        units = [Unit(file.rules, emitted[file.rules]) for file in result.files]
+        self._emitted = {file.path: (file, self._emit(file)) for file in result.files}
+        units = [Unit(file.rules, emitted) for file, emitted in self._emitted.values()]
         return Program(result, link(units, digest_of(result), result.inputs))
+
+    def _emit(self, file: RuleFile) -> Emitted:
+        """The file's module; the one from last time if nothing it depends on changed."""
+        before, emitted = self._emitted.get(file.path, (None, None))
+        return emitted if emitted is not None and before is file else emit_file(file.rules)
 
 
 def digest_of(result: Build) -> str:

@@ -28,3 +28,8 @@ class Slot(enum.IntFlag):
     TLS = 8
     NAME = 16
     ALL = 31
+
+
+#: The slots as plain numbers, for generated code. A DNS query has one answer, whether a block or a name gives it.
+ANSWER, ROUTE, VIA, TLS, NAME = 1, 2, 4, 8, 16
+DNS_ANSWER = ANSWER | NAME
