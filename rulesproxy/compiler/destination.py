@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from rulesproxy.compiler.ir import Predicate, leaves
@@ -12,8 +11,6 @@ from rulesproxy.runtime.destination import BadDestination, parse_destination
 
 if TYPE_CHECKING:
     from rulesproxy.compiler.context import Context
-
-_FIXED_BASE = re.compile(r"(?P<base>(?:/[^*{}]+)*)/\*\*\Z")
 
 
 def destination(node: Scalar, context: Context) -> str | Template | None:
@@ -33,16 +30,8 @@ def path_bases(match: Predicate) -> tuple[str, ...]:
 
     Empty when the match says nothing of the kind: then a mapped path replaces the whole path.
     """
-    found: set[str] = set()
-    for leaf in leaves(match):
-        found.update(getattr(leaf, "path_bases", lambda: ())())
+    found = {base for leaf in leaves(match) for base in leaf.bases}
     return tuple(sorted(found, key=lambda base: (-len(base), base)))
-
-
-def fixed_base(pattern: str) -> str | None:
-    """The part of a path pattern before its closing `/**`, None when it does not end so or has wildcards before."""
-    found = _FIXED_BASE.match(pattern)
-    return found["base"] if found else None
 
 
 def flag(node: Any, otherwise: bool) -> bool:

@@ -86,6 +86,11 @@ class Leaf(ABC):
         """Index keys that cover every canonical path this leaf can hold for; None when it says nothing."""
         return None
 
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """The fixed paths it stands on (`path_prefix`, what is before `/**`), for actions that map the rest."""
+        return ()
+
     def captures(self) -> frozenset[str]:
         """Names it gives to templates: `path.id`, `match.1`, `match.name`."""
         return frozenset()
