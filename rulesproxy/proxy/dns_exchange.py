@@ -8,6 +8,7 @@ the answer goes back as it came unless a handler changed it. Every flow ends in 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 
@@ -63,6 +64,10 @@ async def exchange(addons: AddonManager, forwarder: Forwarder, flow: DNSFlow, wi
         return None
     except (ForwardError, DNSError) as exc:
         return await _fail(addons, flow, query, str(exc))
+    except asyncio.CancelledError:
+        flow.error = Error("the query was given up")
+        await addons.fire(DnsErrorHook(flow))
+        raise
     except Exception as exc:
         log.exception("dns: %s: unexpected error", query)
         return await _fail(addons, flow, query, f"{type(exc).__name__}: {exc}")
@@ -119,6 +124,8 @@ async def _find_answer(forwarder: Forwarder, flow: DNSFlow, query: DNSMessage, w
     answer = await forwarder.exchange(flow.request, wire if unchanged else None)
     _stop_if_killed(flow)
     flow.server_conn.address = answer.server
+    if answer.message.truncation and flow.client_conn.transport_protocol == "tcp":
+        raise ForwardError("the resolver's answer is cut, and it does not give the whole over TCP")
     flow.response = answer.message
     if unchanged:
         return answer.wire

@@ -50,8 +50,11 @@ class TcpConversation:
         except NotDns:
             pass  # closing is the answer
         finally:
-            for task in self._tasks:
+            left = set(self._tasks)
+            for task in left:
                 task.cancel()
+            if left:
+                await asyncio.wait(left)
 
     def finish(self) -> None:
         """Take no further message; `run` ends once the answers in work are sent."""

@@ -13,16 +13,17 @@ from typing import Any
 
 import dns.rdatatype
 import pytest
-from support.dns_upstream import Asked, FakeResolver, Stray, honest, silent, truncating
 
 from rulesproxy.model.dns import DNSMessage, Question, response_codes, types
 from rulesproxy.net.dns_forward import Answer, Forwarder, ForwardError, parse_resolver, read_resolv_conf
 from rulesproxy.net.resolve import DnsResolver, ResolveError, SystemResolver
 from rulesproxy.net.udp import UdpExchange, listen_udp
+from tests.support.dns_upstream import Asked, FakeResolver, Stray, honest, silent, truncating
 
 TABLE = {
     ("a.test", "A"): ["192.0.2.1", "192.0.2.2"], ("a.test", "AAAA"): ["2001:db8::1"], ("v4.test", "A"): ["192.0.2.4"],
-    ("alias.test", "CNAME"): ["a.test."], ("empty.test", "TXT"): ["hello"], ("big.test", "TXT"): [f"{number:03}" + "x" * 197 for number in range(20)],
+    ("alias.test", "CNAME"): ["a.test."], ("empty.test", "TXT"): ["hello"],
+    ("big.test", "TXT"): [f"{number:03}" + "x" * 197 for number in range(20)],
     ("odd.test", "TYPE65280"): ["\\# 4 deadbeef"],
 }
 
@@ -328,7 +329,7 @@ async def test_a_failure_is_kept_shorter_and_names_the_host(system: SystemResolv
 async def test_what_is_no_host_name_is_never_looked_up(system: SystemResolver, monkeypatch: pytest.MonkeyPatch,
                                                        name: str) -> None:
     lookups = Lookups(monkeypatch, "192.0.2.1")
-    with pytest.raises(ResolveError, match="not a host name|ambiguous"):
+    with pytest.raises(ResolveError, match=r"not a host name|ambiguous"):
         await system.addresses(name)
     assert lookups.count == 0
 
