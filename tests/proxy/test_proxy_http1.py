@@ -199,11 +199,9 @@ async def test_a_stale_connection_is_replaced_once_for_a_repeatable_request(make
 
 # --- bodies and framing -------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("method", ["HEAD", "GET"])
-@pytest.mark.parametrize("status", [204, 304, 200])
+@pytest.mark.parametrize(("method", "status"), [
+    ("HEAD", 200), ("HEAD", 204), ("HEAD", 304), ("GET", 204), ("GET", 304)])
 async def test_responses_without_a_body_end_with_their_head(make_proxy: MakeProxy, method: str, status: int) -> None:
-    if (method, status) == ("GET", 200):
-        pytest.skip("has a body")
     proxy = await make_proxy()
     length = b"" if status == 204 else b"Content-Length: 1234\r\n"
     async with run_origin(answering(b"HTTP/1.1 %d X\r\n%bEtag: e\r\n\r\n" % (status, length), OK)) as origin:
@@ -232,7 +230,8 @@ async def test_chunks_and_trailers_pass_in_both_directions(make_proxy: MakeProxy
         sent = origin.requests[0]
         assert sent.values(b"transfer-encoding") == [b"chunked"]
         assert b"content-length" not in sent.head.lower()
-        assert sent.body.replace(b"2\r\nhe\r\n3\r\nllo\r\n", b"5\r\nhello\r\n") == b"5\r\nhello\r\n0\r\nX-Check: 2\r\n\r\n"
+        assert sent.body in (b"2\r\nhe\r\n3\r\nllo\r\n0\r\nX-Check: 2\r\n\r\n",
+                             b"5\r\nhello\r\n0\r\nX-Check: 2\r\n\r\n")
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
