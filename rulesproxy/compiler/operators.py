@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -9,7 +10,7 @@ from typing import Literal, assert_never
 
 from rulesproxy.compiler.ir import Test
 from rulesproxy.compiler.writer import Module, literal
-from rulesproxy.runtime.patterns import group, pattern
+from rulesproxy.runtime.patterns import group, is_below, pattern
 from rulesproxy.runtime.text import at_least, at_most, elements, first_of, greater, less, regex
 
 TEXT = "rulesproxy.runtime.text"
@@ -73,6 +74,12 @@ def equals(module: Module, value: str, texts: frozenset[str]) -> Test:
     return Test(f"{value} in {name}", f"{value} not in {name}")
 
 
+def _one_or_more(texts: Iterable[str]) -> str:
+    """A text, or a tuple of them, as `startswith` and `endswith` take it."""
+    ordered = sorted(texts)
+    return literal(ordered[0] if len(ordered) == 1 else tuple(ordered))
+
+
 def any_equals(module: Module, values: str, texts: frozenset[str]) -> Test:
     """One of the list expression `values` is one of `texts`."""
     if len(texts) == 1:
@@ -122,14 +129,13 @@ class TextOperator:
         if self.fold:
             value = f"{value}.casefold()"
         texts = sorted(self.texts)
-        literals = literal(texts[0]) if len(texts) == 1 else literal(tuple(texts))
         match self.kind:
             case "exact":
                 return equals(module, value, self.texts)
             case "prefix":
-                return _call(f"{value}.startswith({literals})")
+                return _call(f"{value}.startswith({_one_or_more(texts)})")
             case "suffix":
-                return _call(f"{value}.endswith({literals})")
+                return _call(f"{value}.endswith({_one_or_more(texts)})")
             case "contains":
                 return either([Test(f"{literal(text)} in {value}", f"{literal(text)} not in {value}")
                                for text in texts])
@@ -137,34 +143,45 @@ class TextOperator:
                 return any_equals(module, f"{module.use(TEXT, 'elements')}({value})", self.texts)
         assert_never(self.kind)
 
+    def folded(self) -> TextOperator:
+        """The same without regard to case."""
+        return TextOperator(self.kind, frozenset(text.casefold() for text in self.texts), True)
+
     def describe(self) -> str:
         return _WORDS[self.kind] + quote(self.texts)
 
 
 @dataclass(frozen=True, slots=True)
 class TreeOperator:
-    """The value is one of `roots` or lies below one: hosts (`.`, the root is the end) and paths (`/`, the start)."""
+    """The value lies below one of `roots`, or with `apex` is one: hosts (`.`, the root is the end of the name) and
+    paths (`/`, the root is the start; the root of all paths is the empty text)."""
 
     separator: Literal[".", "/"]
     roots: frozenset[str]
+    apex: bool = True
 
     def holds(self, value: str) -> bool:
-        return any(value == root or self._is_below(value, root) for root in self.roots)
-
-    def _is_below(self, value: str, root: str) -> bool:
-        return value.endswith("." + root) if self.separator == "." else value.startswith(root + "/")
+        if self.separator == ".":
+            return is_below(value if self.apex else value.partition(".")[2], self.roots)
+        return any((value == root and self.apex) or value.startswith(root + "/") for root in self.roots)
 
     def emit(self, module: Module, value: str) -> Test:
-        if self.separator == "." and len(self.roots) > _LARGE_SET:
-            return _call(f"{module.use(PATTERNS, 'is_below')}({value}, {print_set(module, self.roots)})")
+        if self.separator == "/":
+            subject = f"({value} + '/')" if self.apex else value
+            return _call(f"{subject}.startswith({_one_or_more([root + '/' for root in self.roots])})")
+        if len(self.roots) > _LARGE_SET:
+            subject = value if self.apex else f"{value}.partition('.')[2]"
+            return _call(f"{module.use(PATTERNS, 'is_below')}({subject}, {print_set(module, self.roots)})")
+        subject = f"('.' + {value})" if self.apex else value
+        return _call(f"{subject}.endswith({_one_or_more(['.' + root for root in self.roots])})")
+
+    def folded(self) -> Operator:
         if self.separator == ".":
-            ends = tuple(f".{root}" for root in sorted(self.roots))
-            return _call(f"('.' + {value}).endswith({literal(ends[0] if len(ends) == 1 else ends)})")
-        starts = tuple(f"{root}/" for root in sorted(self.roots))
-        return _call(f"({value} + '/').startswith({literal(starts[0] if len(starts) == 1 else starts)})")
+            return self  # hosts have no case
+        return GlobOperator(tuple(Glob(f"{root}/**", f"(?i:{re.escape(root)}(?:/.*)?)") for root in sorted(self.roots)))
 
     def describe(self) -> str:
-        return quote(root or "/" for root in self.roots) + " or below"
+        return ("" if self.apex else "below ") + quote(root or "/" for root in self.roots) + " or below" * self.apex
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,16 +198,11 @@ class GlobOperator:
     """The whole value fits one of the globs."""
 
     globs: tuple[Glob, ...]
-    fold: bool = False
 
     def holds(self, value: str) -> bool:
-        if self.fold:
-            value = value.casefold()
         return any(pattern(glob.source).fullmatch(value) is not None for glob in self.globs)
 
     def emit(self, module: Module, value: str) -> Test:
-        if self.fold:
-            value = f"{value}.casefold()"
         return either([_call(f"{name}.fullmatch({value})") for name in self._names(module)])
 
     def _names(self, module: Module) -> list[str]:
@@ -198,8 +210,6 @@ class GlobOperator:
 
     def captures(self) -> frozenset[str]:
         """Names of groups that every one of the globs has."""
-        if self.fold:
-            return frozenset()
         named = (frozenset(pattern(glob.source).groupindex) for glob in self.globs)
         return frozenset(f"path.{name}" for name in frozenset.intersection(*named))
 
@@ -210,6 +220,9 @@ class GlobOperator:
     def emit_capture(self, module: Module, value: str, name: str) -> str:
         use, key = module.use(PATTERNS, "group"), literal(name.partition(".")[2])
         return first(module, [f"{use}({item}.fullmatch({value}), {key})" for item in self._names(module)])
+
+    def folded(self) -> GlobOperator:
+        return GlobOperator(tuple(Glob(glob.text, f"(?i:{glob.source})") for glob in self.globs))
 
     def describe(self) -> str:
         return "like " + quote(glob.text for glob in self.globs)
@@ -246,6 +259,9 @@ class RegexOperator:
         key = literal(name.partition(".")[2])
         return first(module, [f"{item}.group({value}, {key})" for item in self._names(module)])
 
+    def folded(self) -> RegexOperator:
+        return RegexOperator(self.patterns, True)
+
     def describe(self) -> str:
         return "matching " + quote(self.patterns)
 
@@ -263,6 +279,9 @@ class CompareOperator:
     def emit(self, module: Module, value: str) -> Test:
         limit = module.const(f"{module.use('decimal', 'Decimal')}({literal(str(self.limit))})")
         return _call(f"{module.use(TEXT, _COMPARE[self.kind].__name__)}({value}, {limit})")
+
+    def folded(self) -> CompareOperator:
+        return self
 
     def describe(self) -> str:
         return f"{_WORDS[self.kind]}{self.limit}"

@@ -60,7 +60,7 @@ STRING_MATCHER: Schema = {
         "in": texts("The name of a set, or a list of texts."),
         "absent": _flag("There is no such value at all."),
         "present": _flag("There is at least one value."),
-        "has": texts("A comma-separated list has this element, compared without case."),
+        "has": texts("A comma-separated list has this element, parameters included."),
         "not": {"description": "This string matcher does not hold for any value.", **ref("string_matcher")},
         "ignore_case": _flag("Compare without case."),
         "gt": {"description": "The value is a decimal number greater than this.", **_COMPARE},

@@ -6,9 +6,9 @@ form, what a glob is, and whether the subject has case at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 from rulesproxy.compiler.context import Context
 from rulesproxy.compiler.operators import (
@@ -18,42 +18,45 @@ from rulesproxy.compiler.operators import (
     GlobOperator,
     Operator,
     RegexOperator,
-    TextKind,
     TextOperator,
 )
-from rulesproxy.compiler.source import Mapping, Node, Scalar, Sequence
+from rulesproxy.compiler.source import Mapping, Node, Scalar
+from rulesproxy.compiler.source import Sequence as List
 from rulesproxy.compiler.strings import Condition, StringMatcher
 from rulesproxy.runtime.patterns import glob_source
 from rulesproxy.runtime.text import BadRegex, decimal, regex
+
+#: A text of a rule, variables expanded, and where it stands.
+Text = tuple[str, Scalar]
+_NOT_OPERATORS = frozenset(("absent", "present", "not", "ignore_case"))
 
 
 class Dialect:
     """Plain text: a bare text is equal; `*` in a glob is any run of characters, and nothing else is special.
 
-    Methods answer None after an error, which they report.
+    Methods take text with its variables expanded and the node it came from, and answer None after an error, which
+    they report at the node.
     """
 
     #: The subject is lower case whatever the traffic says: texts are lowered, expressions ignore case.
     LOWERED = False
 
-    def bare(self, nodes: list[Scalar], context: Context, fold: bool) -> list[Operator] | None:
-        """What texts without an operator mean: any of the operators."""
-        texts = all_of(self.exact(node, context, fold) for node in nodes)
-        return None if texts is None else [TextOperator("exact", frozenset(texts), fold)]
+    def bare(self, texts: Sequence[Text], context: Context) -> list[Operator] | None:
+        """What texts without an operator mean: any of the operators holds."""
+        exact = all_of([self.exact(text, node, context) for text, node in texts])
+        return None if exact is None else [TextOperator("exact", frozenset(exact))]
 
-    def exact(self, node: Scalar, context: Context, fold: bool) -> str | None:
+    def exact(self, text: str, node: Scalar, context: Context) -> str | None:
         """A text that the whole value must equal."""
-        text = text_of(node, context)
-        return text.casefold() if text is not None and fold else text
+        return text
 
     def entry(self, text: str) -> str | None:
         """An entry of a named set; None when no value can equal it."""
         return text
 
-    def glob(self, node: Scalar, context: Context, fold: bool) -> Glob | None:
+    def glob(self, text: str, node: Scalar, context: Context) -> Glob | None:
         """A pattern that the whole value must fit."""
-        text = text_of(node, context)
-        return None if text is None else Glob(text, glob_source(text.casefold() if fold else text))
+        return Glob(text, glob_source(text))
 
 
 PLAIN = Dialect()
@@ -75,9 +78,18 @@ def text_of(node: Scalar, context: Context) -> str | None:
     return text if context.report.error_count == before else None
 
 
+def texts_of(node: Node, context: Context) -> list[Text] | None:
+    """Each text of a scalar or list with its node. None when a variable is unknown or there is no text (reported)."""
+    nodes = scalars(node)
+    if not nodes:
+        context.error(node, "an empty list matches nothing", help="name at least one")
+        return None
+    return all_of([None if (text := text_of(item, context)) is None else (text, item) for item in nodes])
+
+
 def scalars(node: Node) -> list[Scalar]:
     """The scalar, or the scalars of a list."""
-    items: tuple[Node, ...] = node.items if isinstance(node, Sequence) else (node,)
+    items: tuple[Node, ...] = node.items if isinstance(node, List) else (node,)
     return [item for item in items if isinstance(item, Scalar)]
 
 
@@ -91,11 +103,14 @@ def all_of(items: Iterable[_T | None]) -> list[_T] | None:
     return complete if len(complete) == len(found) else None
 
 
-def compile_regex(node: Scalar, context: Context) -> str | None:
-    """The expression, checked by RE2. None after an error, which gives RE2's reason."""
-    text = text_of(node, context)
-    if text is None:
-        return None
+def build_regex(node: Node, context: Context, ignore_case: bool = False) -> RegexOperator | None:
+    """The expressions of a scalar or list, checked by RE2. None after an error, which gives RE2's reason."""
+    texts = texts_of(node, context)
+    good = all_of([_checked(text, item, context) for text, item in texts]) if texts is not None else None
+    return None if good is None else RegexOperator(tuple(good), ignore_case)
+
+
+def _checked(text: str, node: Scalar, context: Context) -> str | None:
     try:
         regex(text)
     except BadRegex as exc:
@@ -110,8 +125,8 @@ def set_or_texts(node: Node, context: Context) -> frozenset[str] | None:
     """`in`: a set by its name, or a list of texts. None after an error."""
     if isinstance(node, Scalar):
         return context.set_values(node)
-    texts = all_of(text_of(item, context) for item in scalars(node))
-    return None if texts is None else frozenset(texts)
+    texts = texts_of(node, context)
+    return None if texts is None else frozenset(text for text, _ in texts)
 
 
 # --- the builder --------------------------------------------------------------------------------------------------
@@ -126,14 +141,18 @@ class _Builder:
     def conditions(self, node: Node) -> list[Condition] | None:
         if isinstance(node, Mapping):
             return self._mapping(node)
-        bare = scalars(node)
-        nested = [item for item in node if isinstance(item, Mapping)] if isinstance(node, Sequence) else []
-        parts = all_of([self._bare(bare) if bare else [], *map(self._mapping, nested)])
+        nested = [item for item in node if isinstance(item, Mapping)] if isinstance(node, List) else []
+        bare = [self._bare(node)] if scalars(node) or not nested else []
+        parts = all_of([*bare, *map(self._mapping, nested)])
         return None if parts is None else [condition for part in parts for condition in part]
 
-    def _bare(self, nodes: list[Scalar]) -> list[Condition] | None:
-        operators = self.dialect.bare(nodes, self.context, self.fold)
-        return None if operators is None else [Condition((operator,)) for operator in operators]
+    def _bare(self, node: Node) -> list[Condition] | None:
+        texts = texts_of(node, self.context)
+        operators = None if texts is None else self.dialect.bare(texts, self.context)
+        return None if operators is None else [self._condition([operator]) for operator in operators]
+
+    def _condition(self, operators: list[Operator], **more: Any) -> Condition:
+        return Condition(tuple(operator.folded() if self.fold else operator for operator in operators), **more)
 
     def _mapping(self, node: Mapping) -> list[Condition] | None:
         flag = node.get("ignore_case")
@@ -144,8 +163,8 @@ class _Builder:
 
     def _operators(self, node: Mapping) -> list[Condition] | None:
         built: list[Operator | None] = [self._operator(key.text, value) for key, value in node
-                                        if key.text not in ("absent", "present", "not", "ignore_case")]
-        operators = all_of(built)
+                                        if key.text not in _NOT_OPERATORS]
+        operators: list[Operator] | None = all_of(built)
         present = self._present(node)
         negated = node.get("not")
         excluded = self.conditions(negated) if negated is not None else []
@@ -154,7 +173,8 @@ class _Builder:
         if not operators and present is None and not excluded:
             self.context.error(node, "ignore_case alone tests nothing", help="add exact, prefix, contains, regex, …")
             return None
-        return [Condition(tuple(operators), present, StringMatcher(tuple(excluded)) if excluded else None)]
+        matcher = StringMatcher(tuple(excluded)) if excluded else None
+        return [self._condition(operators, present=present, excluded=matcher)]
 
     def _present(self, node: Mapping) -> bool | None:
         present, absent = node.get("present"), node.get("absent")
@@ -165,45 +185,42 @@ class _Builder:
         return present.value is True if isinstance(present, Scalar) else None
 
     def _operator(self, kind: str, node: Node) -> Operator | None:
+        """One operator; the schema has seen to it that there is no other key."""
         match kind:
-            case "exact":
-                texts = all_of(self.dialect.exact(item, self.context, self.fold) for item in scalars(node))
-                return None if texts is None else TextOperator("exact", frozenset(texts), self.fold)
-            case "prefix" | "suffix" | "contains" | "has":
-                return self._text(kind, node)
-            case "glob":
-                globs = all_of(self.dialect.glob(item, self.context, self.fold) for item in scalars(node))
-                return None if globs is None else GlobOperator(tuple(globs), self.fold)
-            case "regex":
-                patterns = all_of(compile_regex(item, self.context) for item in scalars(node))
-                return None if patterns is None else RegexOperator(tuple(patterns), self.fold or self.dialect.LOWERED)
             case "in":
                 return self._in(node)
-        return self._compare(cast(CompareKind, kind), node)
-
-    def _text(self, kind: TextKind, node: Node) -> Operator | None:
-        texts = all_of(text_of(item, self.context) for item in scalars(node))
+            case "regex":
+                return build_regex(node, self.context, self.dialect.LOWERED)
+            case "gt" | "ge" | "lt" | "le":
+                return self._compare(kind, node)
+        texts = texts_of(node, self.context)
         if texts is None:
             return None
-        lowered = frozenset(text.casefold() if self.fold else text.lower() if self.dialect.LOWERED else text
-                            for text in texts)
-        return TextOperator(kind, lowered, self.fold)
+        match kind:
+            case "exact":
+                exact = all_of([self.dialect.exact(text, item, self.context) for text, item in texts])
+                return None if exact is None else TextOperator("exact", frozenset(exact))
+            case "glob":
+                globs = all_of([self.dialect.glob(text, item, self.context) for text, item in texts])
+                return None if globs is None else GlobOperator(tuple(globs))
+            case "prefix" | "suffix" | "contains" | "has":
+                lowered = self.dialect.LOWERED
+                return TextOperator(kind, frozenset(text.lower() if lowered else text for text, _ in texts))
+        raise ValueError(kind)
 
     def _in(self, node: Node) -> Operator | None:
         values = set_or_texts(node, self.context)
         if values is None:
             return None
-        entries = frozenset(entry for value in values if (entry := self.dialect.entry(value)) is not None)
-        return TextOperator("exact", frozenset(e.casefold() for e in entries) if self.fold else entries, self.fold)
+        entries = (self.dialect.entry(value) for value in values)
+        return TextOperator("exact", frozenset(entry for entry in entries if entry is not None))
 
     def _compare(self, kind: CompareKind, node: Node) -> Operator | None:
-        if not isinstance(node, Scalar):
-            return None
-        text = text_of(node, self.context)
+        text = text_of(node, self.context) if isinstance(node, Scalar) else None
         if text is None:
             return None
         limit = decimal(text.strip())
         if limit is None:
-            self.context.error(node, f"{kind} wants a decimal number", help='as in "100" or "-2.5"')
+            self.context.error(node, f"{kind} wants a decimal number", help="as in 100 or -2.5")
             return None
         return CompareOperator(kind, limit)

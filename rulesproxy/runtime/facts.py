@@ -48,7 +48,7 @@ class Facts:
     def __init__(self, client: Client | None, host: str, port: int = 0, sni: str | None = None) -> None:
         self.host = _safe_host(host)
         self.port = port
-        self.sni = sni or ""
+        self.sni = _safe_host(sni) if sni else ""
         if client is not None:
             self.client_ip = client.peername[0] if client.peername else ""
             self.mode = client.proxy_mode
