@@ -49,6 +49,8 @@ class Build:
     profiles: dict[str, Profile] = field(default_factory=dict)
     #: path → digest of every file read: rules, sets, bodies
     inputs: dict[str, str] = field(default_factory=dict)
+    #: path → content of every file read, for keeping them
+    contents: dict[str, bytes] = field(default_factory=dict)
     #: folders in which a change may change the rules
     watched: frozenset[str] = frozenset()
     #: rule files as read, for excerpts in diagnostics
@@ -96,9 +98,9 @@ def build(paths: SequenceType[str], *, profile: str | None = None, files: FileRe
     loader = Loader(inputs, report, cache.parsed)
     loader.load(paths)
     cache.parsed.keep(loader.files)
-    complete = not report.has_errors
+    before = report.error_count
     environment = build_environment(loader.files, profile, inputs, report, cache.sets)
-    complete = complete and not report.has_errors
+    complete = loader.complete and report.error_count == before
     if environment != cache.environment:
         cache.environment = environment
         cache.built.clear()
@@ -110,7 +112,7 @@ def build(paths: SequenceType[str], *, profile: str | None = None, files: FileRe
             if complete or diagnostic.code not in _FOLLOWS:
                 report.add(diagnostic)
     result = Build(report, [item.file for item in built.values()], profile, environment.vars, environment.sets,
-                   environment.profiles, inputs.digests, frozenset(inputs.watched), loader.sources)
+                   environment.profiles, inputs.digests, inputs.contents, frozenset(inputs.watched), loader.sources)
     _check_names(result)
     return result
 

@@ -60,7 +60,8 @@ class Inputs:
 
     def __init__(self, reader: FileReader) -> None:
         self._reader = reader
-        self._contents: dict[str, bytes] = {}
+        #: path → content of everything read
+        self.contents: dict[str, bytes] = {}
         #: path → digest of everything read
         self.digests: dict[str, str] = {}
         #: folders whose changes may change the rules, also those where a file was missed
@@ -68,12 +69,12 @@ class Inputs:
 
     def read(self, path: str) -> bytes:
         """The content of a file; OSError when it cannot be read (its folder is watched all the same)."""
-        if path not in self._contents:
+        if path not in self.contents:
             self.watched.add(os.path.dirname(path) or ".")
             data = self._reader.read(path)
-            self._contents[path] = data
+            self.contents[path] = data
             self.digests[path] = digest(data)
-        return self._contents[path]
+        return self.contents[path]
 
     def glob(self, pattern: str) -> list[str]:
         """Matching files in lexical order; the pattern's fixed folder is watched for new ones."""

@@ -30,6 +30,11 @@ class Program:
     def report(self) -> Report:
         return self.build.report
 
+    @property
+    def digest(self) -> str:
+        """Empty without rules."""
+        return self.rules.digest if self.rules is not None else ""
+
 
 class Compiler:
     """Compiles a list of files and folders, again and again."""
@@ -38,16 +43,23 @@ class Compiler:
         self._files = files
         self._cache = BuildCache()
         self._emitted: dict[str, tuple[RuleFile, Emitted]] = {}
+        self._last: Program | None = None
 
     def compile(self, paths: Sequence[str], *, profile: str | None = None) -> Program:
-        """Read, validate, build, check, emit and link."""
+        """Read, validate, build, check, emit and link. The last good program again if nothing changed since."""
         result = build(paths, profile=profile, files=self._files, cache=self._cache)
         if result.report.has_errors:
             return Program(result, None)
+        digest = digest_of(result)
+        if self._last is None or self._last.digest != digest:
+            self._last = Program(result, self._link(result, digest))
+        return self._last
+
+    def _link(self, result: Build, digest: str) -> RuleSet:
         check(result)
         self._emitted = {file.path: (file, self._emit(file)) for file in result.files}
         units = [Unit(file.rules, emitted) for file, emitted in self._emitted.values()]
-        return Program(result, link(units, digest_of(result), result.inputs))
+        return link(units, digest, result.inputs)
 
     def _emit(self, file: RuleFile) -> Emitted:
         """The file's module; the one from last time if nothing it depends on changed."""
