@@ -36,6 +36,7 @@ class Context:
         #: The rule's match, for actions that continue what it says (`map_remote` and the matched path).
         self.match: Predicate = ALWAYS
         self._captures = Captures()
+        self._reported: set[Position] = set()
 
     def see_match(self, match: Predicate, captures: Captures, visible: frozenset[Phase]) -> None:
         """What actions may use, known once `match` and `unless` are built."""
@@ -58,7 +59,11 @@ class Context:
 
     def error(self, at: Node | Position, message: str, *, help: str = "",
               notes: Sequence[tuple[Position, str]] = (), code: str = "") -> None:
-        self.report.error(at, message, help=help, notes=notes, code=code)
+        """Report a mistake. Of several at one place the first is kept: the others mostly follow from it."""
+        pos = at if isinstance(at, Position) else at.pos
+        if pos not in self._reported:
+            self._reported.add(pos)
+            self.report.error(pos, message, help=help, notes=notes, code=code)
 
     def warning(self, code: str, at: Node | Position, message: str, *, help: str = "",
                 notes: Sequence[tuple[Position, str]] = ()) -> None:
@@ -66,7 +71,7 @@ class Context:
 
     def match_text(self, node: Scalar) -> str:
         """Text of a match: `${vars.x}` expanded literally, before any pattern is read (rule-language 3.4)."""
-        return expand_vars(node, self.vars, self.report)
+        return expand_vars(node, self.vars, self)
 
     def file_path(self, node: Scalar) -> str:
         """The absolute path of a file named in the rules; relative names start at the rule file's folder."""
@@ -87,7 +92,7 @@ class Context:
         return None
 
     def _path(self, node: Scalar) -> str:
-        return relative_to(node.pos.file, expand_vars(node, self.vars, self.report, "in a file name"))
+        return relative_to(node.pos.file, expand_vars(node, self.vars, self, "in a file name"))
 
     def set_values(self, node: Scalar) -> frozenset[str] | None:
         """The entries of the named set, as written; None after an error."""

@@ -138,11 +138,12 @@ class Filtered(Value):
 
 
 class ExpressionError(ValueError):
-    """The text inside `${…}` is not an expression. `help` says what to do."""
+    """The text inside `${…}` is not an expression. `help` says what to do, `code` names the kind of mistake."""
 
-    def __init__(self, message: str, help: str = "") -> None:
+    def __init__(self, message: str, help: str = "", code: str = "template") -> None:
         super().__init__(message)
         self.help = help
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from rulesproxy.compiler.source import Mapping, Node, Position, Scalar
 from rulesproxy.compiler.suggest import did_you_mean
 from rulesproxy.compiler.variables import expand_vars
 
+_SHARED = ("include", "vars", "sets", "profiles")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Document:
@@ -49,6 +51,12 @@ class SourceFile:
     documents: tuple[Document, ...]
     diagnostics: tuple[Diagnostic, ...]
 
+    @property
+    def complete(self) -> bool:
+        """True if everything the file defines for all files could be read."""
+        readable = bool(self.documents) or not self.diagnostics
+        return readable and all(document.verdict.good(key) for document in self.documents for key in _SHARED)
+
 
 @dataclass(slots=True)
 class ParseCache:
@@ -68,6 +76,8 @@ class Loader:
     report: Report
     cache: ParseCache
     files: list[SourceFile] = field(default_factory=list)
+    #: False when a file, or what it defines, could not be read: names may be unknown only because of that
+    complete: bool = True
     sources: dict[str, bytes] = field(default_factory=dict)
     _seen: set[str] = field(default_factory=set)
     #: files being read, outermost first, with the include that named them
@@ -104,15 +114,16 @@ class Loader:
         if named and not file.documents and not file.diagnostics:
             self.report.error(Position(path, 1, 1), "the file is empty", help='start it with "version: 1"')
         self.files.append(file)
+        self.complete = self.complete and file.complete
         self._open.append((path, at))
         for document in file.documents:
             self._includes(document)
         self._open.pop()
 
     def _unreadable(self, path: str, at: Position, error: OSError) -> None:
-        help = ""
-        if isinstance(error, FileNotFoundError):
-            help = did_you_mean(path, self.inputs.neighbours(path))
+        self.complete = False
+        missing = isinstance(error, FileNotFoundError)
+        help = did_you_mean(path, self.inputs.neighbours(path)) if missing else ""
         self.report.error(at, f"cannot read {path}: {reason(error)}", code="missing-file", help=help)
 
     def _cycle(self, index: int, at: Position) -> None:

@@ -140,6 +140,21 @@ def _number_test(fails: Callable[[Any, Any], bool]) -> Callable[[Any, Any, Any, 
     return check
 
 
+def _text_test(keyword: str) -> Callable[[Any, Any, Any, Any], _Errors]:
+    """A keyword for strings. It says nothing of a boolean or number where the schema wants one beside strings."""
+    original: Callable[[Any, Any, Any, Any], _Errors | None] = jsonschema.Draft202012Validator.VALIDATORS[keyword]
+
+    def check(validator: Any, limit: Any, instance: Any, schema: Any) -> _Errors:
+        if isinstance(instance, PlainText) and schema.get("type", "string") != "string":
+            types = schema["type"]
+            others = [kind for kind in ([types] if isinstance(types, str) else types) if kind != "string"]
+            if any(validator.is_type(instance, kind) for kind in others):
+                return
+        yield from original(validator, limit, instance, schema) or ()
+
+    return check
+
+
 _Validator: type[Any] = extend(  # type: ignore[no-untyped-call]
     jsonschema.Draft202012Validator,
     validators={
@@ -149,6 +164,9 @@ _Validator: type[Any] = extend(  # type: ignore[no-untyped-call]
         "maximum": _number_test(lambda value, limit: not value <= limit),
         "exclusiveMinimum": _number_test(lambda value, limit: not value > limit),
         "exclusiveMaximum": _number_test(lambda value, limit: not value < limit),
+        "pattern": _text_test("pattern"),
+        "minLength": _text_test("minLength"),
+        "maxLength": _text_test("maxLength"),
         # An unquoted number is text as well, so two alternatives may both hold.
         "oneOf": jsonschema.Draft202012Validator.VALIDATORS["anyOf"],
     },

@@ -27,6 +27,8 @@ def explain(error: ValidationError, document: Node, report: Report) -> None:
     """Report one error of the validator, at the node it is about."""
     for cause in _causes(error):
         node, key = _find(document, list(cause.absolute_path))
+        if "propertyNames" in cause.schema_path and isinstance(node, Mapping):
+            node = node.key(str(cause.instance)) or node
         _explain_one(cause, node, key, report)
 
 
@@ -49,7 +51,10 @@ def _causes(error: ValidationError) -> Iterator[ValidationError]:
 
 
 def _wrong_kind(error: ValidationError) -> bool:
-    return error.validator == "type" and not error.path
+    """True if the alternative is for another kind of value altogether."""
+    if error.path:
+        return False
+    return error.validator == "type" or (_is_choice(error) and isinstance(error.instance, (dict, list)))
 
 
 def _is_choice(error: ValidationError) -> bool:

@@ -214,7 +214,7 @@ def _value(source: str, node: Node, context: Context) -> str | Value | None:
         for name, arguments in parsed.filters:
             value = _filter(value, name, arguments)
     except ExpressionError as exc:
-        context.error(node, f"${{{source.strip()}}}: {exc}", help=exc.help, code="template")
+        context.error(node, f"${{{source.strip()}}}: {exc}", help=exc.help, code=exc.code)
         return None
     has_default = any(name == "default" for name, _ in parsed.filters)
     if isinstance(value, (Lookup, Filtered)) and not has_default and _may_be_absent(value):
@@ -280,7 +280,7 @@ _USAGE = {
 def _variable(name: str, context: Context) -> str:
     if name not in context.vars:
         raise ExpressionError(f"no variable {name}", did_you_mean(name, context.vars)
-                              or "variables are defined under vars: at the top of a file")
+                              or "variables are defined under vars: at the top of a file", code="unknown-var")
     return context.vars[name]
 
 

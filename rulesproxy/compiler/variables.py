@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping as MappingType
+from typing import Protocol
 
-from rulesproxy.compiler.diagnostics import Report
-from rulesproxy.compiler.source import Scalar
+from rulesproxy.compiler.source import Node, Scalar
 from rulesproxy.compiler.suggest import did_you_mean
+
+
+class Reporter(Protocol):
+    """Where mistakes go: a `Report` or a `Context`."""
+
+    def error(self, at: Node, message: str, *, help: str = "", code: str = "") -> None: ...
+
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
 #: Vars that name vars must not multiply without bound.
 MAX_EXPANDED = 64 * 1024
 
 
-def expand_vars(node: Scalar, values: MappingType[str, str], report: Report, where: str = "in a match") -> str:
+def expand_vars(node: Scalar, values: MappingType[str, str], report: Reporter, where: str = "in a match") -> str:
     """The node's text with `${vars.x}` expanded literally and `$${` as `${`; anything else in `${…}` is an error."""
     if "${" not in node.text:
         return node.text

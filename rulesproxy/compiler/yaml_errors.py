@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from typing import Any
 
@@ -10,38 +11,44 @@ from rulesproxy.compiler.yaml_nodes import Position
 
 _WORD = re.compile(r"[^\s,\]}]+")
 
-# (part of the parser's context, part of its problem) → (our message, our help)
-_MESSAGES: tuple[tuple[str, str, str, str], ...] = (
-    ("", "mapping values are not allowed", "a second key: value on one line, or a line indented too far",
+class _Show(enum.Enum):
+    """Which place to report: where the parser stopped, where the construct was opened, or both."""
+
+    END = enum.auto()
+    START = enum.auto()
+    BOTH = enum.auto()
+
+
+# (part of the parser's context, part of its problem, what to show, our message, our help); the first that fits is taken
+_MESSAGES: tuple[tuple[str, str, _Show, str, str], ...] = (
+    ("", "mapping values are not allowed", _Show.END, "a second key: value on one line, or a line indented too far",
      "start it on a line of its own, aligned with its neighbours; quote a text that contains a colon and a space"),
-    ("quoted scalar", "unexpected end of stream", "the quotes opened here are never closed", ""),
-    ("quoted scalar", "document indicator", "the quotes opened here are never closed", ""),
-    ("quoted scalar", "escape character", "this backslash escape is unknown",
+    ("quoted scalar", "unexpected end of stream", _Show.START, "the quotes opened here are never closed", ""),
+    ("quoted scalar", "document indicator", _Show.START, "the quotes opened here are never closed", ""),
+    ("quoted scalar", "unknown escape", _Show.END, "this backslash escape is unknown",
      "in single quotes a backslash stands for itself: '\\d'"),
-    ("quoted scalar", "hexdecimal", "this escape lacks hexadecimal digits",
-     "in single quotes a backslash stands for itself: '\\d'"),
-    ("flow sequence", "", "a list opened with [ is not closed, or lacks a comma", ""),
-    ("flow mapping", "", "a mapping opened with { is not closed, or lacks a comma", ""),
-    ("block collection", "", "this line does not fit the list above it",
+    ("quoted scalar", "", _Show.END, "this backslash escape is not complete or names no character",
+     "in single quotes a backslash stands for itself: '\\x'"),
+    ("flow sequence", "", _Show.BOTH, "a list opened with [ is not closed, or lacks a comma", ""),
+    ("flow mapping", "", _Show.BOTH, "a mapping opened with { is not closed, or lacks a comma", ""),
+    ("block collection", "", _Show.END, "this line does not fit the list above it",
      "items of one list start with - in the same column"),
-    ("block mapping", "", "this line does not fit the mapping above it",
+    ("block mapping", "", _Show.END, "this line does not fit the mapping above it",
      "keys of one mapping start in the same column; a value that starts with a quote ends with it"),
-    ("simple key", "", "a key without a colon and value", 'write "key: value"'),
-    ("block scalar", "", "this block text is not indented as its first line says", ""),
-    ("plain scalar", "unexpected ':'", "a colon inside [ ] or { } needs a space or quotes", ""),
-    ("anchor", "", "text that starts with & must be quoted", ""),
-    ("tag", "", "text that starts with ! must be quoted", ""),
-    ("directive", "", "this line is not a YAML directive", "quote text that starts with %"),
-    ("", "incompatible YAML document", "this YAML version is unknown", "leave the %YAML line out"),
-    ("", "duplicate %YAML directive", "the %YAML line stands here twice", ""),
-    ("", "document start", "text after the end of a document", "separate documents by a line with ---"),
-    ("", "expected node content", "a value is missing or misplaced here", ""),
-    ("", "block sequence entries are not allowed", "a list item cannot start here", "start it on a line of its own"),
-    ("", "block mapping", "a mapping cannot start here", ""),
+    ("simple key", "", _Show.START, "a key without a colon and value", 'write "key: value"'),
+    ("block scalar", "", _Show.END, "this block text is not indented as its first line says", ""),
+    ("plain scalar", "", _Show.END, "a colon inside [ ] or { } needs a space or quotes", ""),
+    ("anchor", "", _Show.START, "text that starts with & must be quoted", ""),
+    ("tag", "", _Show.START, "text that starts with ! must be quoted", ""),
+    ("directive", "", _Show.START, "this line is not a YAML directive", "quote text that starts with %"),
+    ("", "incompatible YAML document", _Show.END, "this YAML version is unknown", "leave the %YAML line out"),
+    ("", "duplicate %YAML directive", _Show.END, "the %YAML line stands here twice", ""),
+    ("", "document start", _Show.END, "text after the end of a document", "separate documents by a line with ---"),
+    ("", "expected node content", _Show.END, "a value is missing or misplaced here", ""),
+    ("", "block sequence entries are not allowed", _Show.END, "a list item cannot start here",
+     "start it on a line of its own"),
+    ("", "mapping keys are not allowed", _Show.END, "a key cannot start here", "quote text that starts with ?"),
 )
-# Where these are the cause, the place of interest is where the construct was opened.
-_SHOW_START = ("quoted scalar", "simple key")
-_SHOW_BOTH = ("flow sequence", "flow mapping")
 
 
 def explain_yaml_error(error: Any, file: str, text: str, report: Report) -> None:
@@ -65,11 +72,11 @@ def explain_yaml_error(error: Any, file: str, text: str, report: Report) -> None
 
 
 def _explain_by_table(context: str, problem: str, start: Position, end: Position, report: Report) -> None:
-    for in_context, in_problem, message, advice in _MESSAGES:
+    for in_context, in_problem, show, message, advice in _MESSAGES:
         if in_context in context and in_problem in problem:
-            at = start if in_context in _SHOW_START and in_context else end
-            both = in_context in _SHOW_BOTH and start != end
-            report.error(at, message, help=advice, notes=[(start, "it is opened here")] if both else ())
+            both = show is _Show.BOTH and start != end
+            report.error(start if show is _Show.START else end, message, help=advice,
+                         notes=[(start, "it is opened here")] if both else ())
             return
     report.error(end, f"not readable as YAML: {problem}")
 

@@ -27,6 +27,10 @@ class Node:
 
     pos: Position
 
+    def __bool__(self) -> bool:
+        """Always true: an empty list that was written is there."""
+        return True
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scalar(Node):

@@ -21,7 +21,7 @@ COMMITTED = Path(__file__).parent.parent.parent / "schemas" / "rules.schema.json
 
 
 def test_the_committed_schema_is_current() -> None:
-    assert COMMITTED.read_text("utf-8") == schema_text(), "write it again: rulesproxy schema > schemas/rules.schema.json"
+    assert COMMITTED.read_text("utf-8") == schema_text(), "stale: rulesproxy schema > schemas/rules.schema.json"
 
 
 def test_the_schema_is_a_schema() -> None:
@@ -90,6 +90,7 @@ SCHEMA = {
         "list": {"type": "array", "minItems": 1, "maxItems": 2, "uniqueItems": True, "items": {"type": "string"}},
         "map": {"type": "object", "minProperties": 1, "propertyNames": {"pattern": "^[a-z]+$"}},
         "nothing": {"type": ["null", "string"]},
+        "loose": {"type": ["boolean", "string"], "pattern": "^[a-z]$"},
         "short": {"type": "string", "maxLength": 3, "minLength": 1},
     },
 }  # fmt: skip
@@ -107,6 +108,7 @@ def verdict(text: str) -> list[str]:
     "text: 1.10", "text: true", "text: 'x'", "count: 9", "ratio: 1", "ratio: 0.5", "flag: false", "mode: 3",
     "mode: fast", "mode: true", "either: open", "either: [1, 2]", "either: {colour: red}", "one: 5", "one: five",
     "code: 404", "code: 5xx", "list: [a, 1]", "map: {a: 1}", "nothing: ", "nothing: ~", "short: abc", "{}",
+    "loose: true", "loose: x",
 ])  # fmt: skip
 def test_accepted(text: str) -> None:
     assert verdict(text) == []
@@ -138,6 +140,7 @@ def test_accepted(text: str) -> None:
     ("list: []", '1:7 "list" must not be empty'),
     ("list: [a, b, c]", '1:7 "list" takes at most 2 entries'),
     ("list: [a, a]", '1:7 "list" lists the same value twice'),
+    ("loose: 'true'", '1:8 "loose" cannot be the text "true"'),
     ("map: {}", '1:6 "map" must not be empty'),
     ("short: abcd", '1:8 "short" is longer than 3 characters'),
     ("short: ''", '1:8 "short" must not be empty'),
