@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import socket
 import struct
@@ -692,6 +693,30 @@ async def test_stopping_gives_up_what_takes_too_long(make: Make) -> None:
         assert await asyncio.wait_for(reader.read(), 5) == b""
     assert running.recorder.names.count("dns_error") == 2
     assert running.recorder.names[-1] == "client_disconnected"
+
+
+@pytest.mark.parametrize("host", ["::1", "localhost", "0.0.0.0"])
+async def test_other_addresses_to_listen_on(host: str) -> None:
+    manager, recorder = AddonManager(Options()), Recorder()
+    manager.add(recorder, Spoof())
+    server = DnsServer(manager, Forwarder())
+    try:
+        await server.start(host, 0)
+    except OSError as exc:
+        if exc.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            pytest.skip(f"this machine has no {host}")
+        raise
+    bound, port = server.address
+    try:
+        for transport in ("+notcp", "+tcp"):
+            target = "127.0.0.1" if bound == "0.0.0.0" else bound
+            done = await run_tool("dig", f"@{target}", "-p", str(port), "+short", "spoof.test", transport)
+            assert done.text == "192.0.2.99\n"
+    finally:
+        await server.stop()
+    client = recorder.arguments("client_connected")[0]
+    assert client.listener == (f"[{bound}]:{port}" if ":" in bound else f"{bound}:{port}")
+    assert recorder.order.finish() == []
 
 
 async def test_a_taken_port_is_an_os_error_and_leaves_nothing(running: Running) -> None:
