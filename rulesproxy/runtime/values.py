@@ -35,6 +35,10 @@ class FixedSources(Sources):
         self._random = _random.Random(seed)
         self._now = now if now is not None else datetime(2026, 1, 1, tzinfo=UTC)
 
+    def stand(self, now: datetime) -> None:
+        """Put the clock to another time."""
+        self._now = now
+
     def now(self) -> datetime:
         return self._now
 
