@@ -22,7 +22,8 @@ from rulesproxy.runtime.phase import ALL_PHASES
 
 _WITH_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*):([0-9]*)")
 _LABEL = re.compile(r"[a-z0-9_*-]+")
-_ANCHORED = re.compile(r"(?s)(?:\^|\\A)(?:(?![|]).)*(?<!\\)(?:\$|\\z)")
+_REGEX_TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL)
+_STARTS = ("^", r"\A", r"\.", r"(^|\.)", r"(?:^|\.)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class HostLeaf(TextLeaf):
     @property
     def unanchored(self) -> bool:
         """True if an expression also fits inside longer names."""
-        return any(_ANCHORED.fullmatch(text) is None
+        return any(not _is_anchored(text)
                    for condition in self.matcher.conditions
                    for operator in condition.operators if isinstance(operator, RegexOperator)
                    for text in operator.patterns)
@@ -67,6 +68,19 @@ def _operator_keys(operator: Operator) -> HostKeys | None:
         case GlobOperator(globs=globs) if all(glob.tree for glob in globs):
             return HostKeys(suffixes=frozenset(glob.tree for glob in globs))
     return None
+
+
+def _is_anchored(expression: str) -> bool:
+    """True if every branch starts where a label starts and ends where the name ends."""
+    branches: list[list[str]] = [[]]
+    depth = 0
+    for token in _REGEX_TOKEN.findall(expression):
+        depth += (token == "(") - (token == ")")
+        if token == "|" and depth == 0:
+            branches.append([])
+        else:
+            branches[-1].append(token)
+    return all("".join(branch).startswith(_STARTS) and branch[-1] in ("$", r"\z") for branch in branches)
 
 
 def one_of(operators: list[Operator]) -> StringMatcher:
