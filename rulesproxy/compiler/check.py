@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
+from types import SimpleNamespace
 from typing import Any
 
 from rulesproxy.compiler import ir
@@ -17,8 +18,7 @@ from rulesproxy.runtime.phase import Phase, Slot
 
 #: Rules with more keys than this are compared by all their keys and by each key alone only.
 _MOST_KEYS = 8
-#: Keys of a tunnel that tell before decryption whether a rule is concerned.
-_NARROWING = frozenset(("sni", "scheme", "listener", "client_ip", "port"))
+_TLS = SimpleNamespace(scheme="https")
 
 
 def check(result: Build) -> None:
@@ -39,7 +39,7 @@ def _check_alone(rule: ir.Rule, report: Report) -> None:
         verb = "blocks" if "block" in rule.actions else "answers"
         report.warning("empty-match", rule.pos, f'the rule "{rule.name}" has no match and {verb} everything',
                        help="give it a match, or set enabled: false while it is being written")
-    if _decrypts_everything(rule):
+    if decrypts_everything(rule):
         report.warning("decrypts-everything", rule.pos,
                        f'the rule "{rule.name}" names no host, so all TLS is decrypted for it',
                        help="add host or domain, or run with --set decrypt=named")
@@ -53,20 +53,22 @@ def _all_leaves(rule: ir.Rule) -> Iterator[ir.Leaf]:
     return ir.leaves(rule.predicate)
 
 
-def _decrypts_everything(rule: ir.Rule) -> bool:
-    return needs_plaintext(rule) and not _narrows(rule.match)
+def decrypts_everything(rule: ir.Rule) -> bool:
+    """True if all TLS has to be decrypted for this rule: it needs plaintext and names no host (rule-language 5.1)."""
+    return needs_plaintext(rule) and not _confined(rule.match)
 
 
-def _narrows(predicate: ir.Predicate) -> bool:
-    """True if the predicate can be certainly false for some tunnels before they are decrypted."""
+def _confined(predicate: ir.Predicate) -> bool:
+    """True if the predicate holds for some names only, or for plain HTTP only."""
     match predicate:
         case ir.All(items):
-            return any(_narrows(item) for item in items)
+            return any(_confined(item) for item in items)
         case ir.AnyOf(items):
-            return all(_narrows(item) for item in items)
-        case ir.Not(item):
-            return _narrows(item)
-    return predicate.IS_HOST or type(predicate).__module__.rpartition(".")[2] in _NARROWING
+            return bool(items) and all(_confined(item) for item in items)
+        case ir.Not():
+            return False
+    fact = getattr(predicate, "FACT", "")
+    return predicate.IS_HOST or fact == "sni" or (fact == "scheme" and not predicate.holds(_TLS))
 
 
 def _check_tested(result: Build) -> None:
@@ -127,10 +129,12 @@ def _slots(rule: ir.Rule, phase: Phase) -> Slot:
 
 
 def _shadows(other: ir.Rule, rule: ir.Rule) -> bool:
-    """`other` holds whenever `rule` does. True if in every phase of `rule` it then leaves it nothing to do.
+    """`other` matches whenever `rule` does. True if in every phase of `rule` it then leaves it nothing to do.
 
     If `other` is overruled itself, a slot it wants is taken; wanting all of those too, `rule` loses as well.
     """
+    if any(effect.requires is not None for effect in other.effects):
+        return False  # it depends on more than its match
     return bool(rule.phases) and all(_shadows_in(other, rule, phase) for phase in rule.phases)
 
 
@@ -166,7 +170,7 @@ def _check_fields(rule: ir.Rule, earlier: list[ir.Rule], report: Report) -> None
 
 
 _OWNING: frozenset[str] = frozenset(("set", "remove", "file"))
-_Field = tuple[str, str]
+_Field = tuple[str, str, str]
 
 
 def _owned_field(effect: ir.Effect) -> _Field | None:
@@ -176,7 +180,8 @@ def _owned_field(effect: ir.Effect) -> _Field | None:
     args = dict(effect.args)
     if args.get("op") not in _OWNING:
         return None
-    return str(args.get("field", "")), str(args.get("name") or "")
+    message, field, name = (str(args.get(key) or "") for key in ("message", "field", "name"))
+    return message, field, name
 
 
 def _spoken(field: _Field) -> str:

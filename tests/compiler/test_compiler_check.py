@@ -42,7 +42,10 @@ def test_not_an_empty_match(rule: str) -> None:
     assert "empty-match" not in [code for code, _ in found(rule)]
 
 
-@pytest.mark.parametrize("match", ["{path: /x}", "{method: GET}", "{any: [{host: a.test}, {path: /x}]}"])
+@pytest.mark.parametrize("match", [
+    "{path: /x}", "{method: GET}", "{scheme: https}", "{client_ip: 10.0.0.1}", "{not: {host: a.test}}",
+    "{any: [{host: a.test}, {path: /x}]}",
+])  # fmt: skip
 def test_decrypts_everything(match: str) -> None:
     assert found(f"name: a, match: {match}, action: {{respond: {{body: x}}}}") == [("decrypts-everything", 3)]
 
@@ -51,6 +54,7 @@ def test_decrypts_everything(match: str) -> None:
     "match: {host: a.test, path: /x}, action: {respond: {body: x}}",
     "match: {any: [{host: a.test}, {domain: b.test}]}, action: {respond: {body: x}}",
     "match: {scheme: http}, action: {respond: {body: x}}",
+    "match: {sni: a.test}, action: {respond: {body: x}}",
     "match: {client_ip: 10.0.0.1}, action: {block: true}",
     "match: {path: /x}, action: {log: x}",
 ])  # fmt: skip
@@ -67,6 +71,11 @@ def test_does_not_decrypt_everything(rule: str) -> None:
 ])  # fmt: skip
 def test_shadowed(first: str, second: str) -> None:
     assert found(first, second) == [("shadowed", 4)]
+
+
+def test_a_fall_through_does_not_shadow() -> None:
+    assert found("name: a, match: {host: a.test}, action: {map_local: {path: /tmp, fallthrough: true}}",
+                 "name: b, match: {host: a.test}, action: {respond: {body: x}}") == []
 
 
 def test_shadowed_shows_both_rules() -> None:
@@ -104,6 +113,9 @@ def test_field_conflict() -> None:
         ("field-conflict", 4)]
     assert found(sets("a", "{host: a.test}", "x-a"), sets("b", "{host: a.test}", "x-b")) == []
     assert found(sets("a", "{host: a.test}", "x-a"), sets("b", "{host: b.test}", "x-a")) == []
+    assert found(
+        "name: a, match: {host: a.test}, action: {rewrite: {headers: {set: {x-a: v}}}}",
+        "name: b, match: {host: a.test}, action: {rewrite: {response_headers: {set: {x-a: v}}}}") == []
 
 
 def test_unanchored_host_pattern() -> None:
