@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rulesproxy.addons.errors import AddonHalt, AddonManagerError, OptionsError, ScriptError
+from rulesproxy.certs.files import CertificateError
 
 
 class StartupError(Exception):
@@ -10,6 +11,7 @@ class StartupError(Exception):
 
 
 #: What a command turns into a message on standard error and a non-zero exit status.
-USER_ERRORS = (StartupError, OptionsError, AddonManagerError)
+USER_ERRORS = (StartupError, OptionsError, AddonManagerError, CertificateError)
 
-__all__ = ["USER_ERRORS", "AddonHalt", "AddonManagerError", "OptionsError", "ScriptError", "StartupError"]
+__all__ = ["USER_ERRORS", "AddonHalt", "AddonManagerError", "CertificateError", "OptionsError", "ScriptError",
+           "StartupError"]

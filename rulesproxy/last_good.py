@@ -13,10 +13,11 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from rulesproxy.compiler.inputs import Disk
-from rulesproxy.compiler.program import Program
+from rulesproxy.compiler.program import Compiler, Program
 
 log = logging.getLogger("rulesproxy.reload")
 
@@ -68,7 +69,15 @@ class LastGood:
         except OSError as exc:
             log.warning("the last good rules could not be kept in %s: %s", self._folder, exc.strerror or exc)
 
-    def reader(self) -> LastGoodReader | None:
+    def compile(self, paths: Sequence[str], profile: str | None) -> Program | None:
+        """The program of the kept generation; None when there is none that compiles."""
+        reader = self._reader()
+        if reader is None:
+            return None
+        program = Compiler(reader).compile(paths, profile=profile)
+        return program if program.rules is not None else None
+
+    def _reader(self) -> LastGoodReader | None:
         """The kept generation as files under their own names; None when there is none."""
         try:
             names = json.loads((self._folder / "index.json").read_bytes())

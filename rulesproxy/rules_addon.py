@@ -77,7 +77,7 @@ class Rules:
         digest = value[-1].removeprefix("digest:")
         # Beside the candidate, the set before it: a veto by a later addon brings the old digest back.
         known = {rules.digest: rules for rules in (self._before, self.current, self._prepared) if rules is not None}
-        rules = known.get(digest) or self._build(tuple(path for path in value if not path.startswith("digest:")))
+        rules = known.get(digest) or self._build(without_digest(value))
         if rules is not self.current:
             self._before, self.current = self.current, rules
             self._alive.add(rules)
@@ -165,3 +165,8 @@ def option_value(paths: tuple[str, ...], rules: RuleSet) -> tuple[str, ...]:
     if any(path.startswith("digest:") for path in paths):
         raise OptionsError("a rule file cannot be called digest:…")
     return (*paths, f"digest:{rules.digest}")
+
+
+def without_digest(value: tuple[str, ...]) -> tuple[str, ...]:
+    """The paths in a `rules` option."""
+    return tuple(path for path in value if not path.startswith("digest:"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from typing import Any
 
 from rulesproxy.addons.core_options import ProxyOptions
@@ -24,6 +25,24 @@ def markdown(options: Options) -> str:
     """The reference page: every option with type, default and meaning, by name."""
     specs = sorted((spec for spec, _ in options.items()), key=lambda spec: spec.name)
     return "\n".join([_INTRODUCTION, *map(_entry, specs)])
+
+
+def plain_text(options: Options) -> str:
+    """Every option with its value, for a terminal: those of the proxy by name, then those of scripts."""
+    entries = sorted(options.items(), key=lambda entry: (entry[0].owner, entry[0].name))
+    return "\n".join(_plain_entry(spec, value) for spec, value in entries)
+
+
+def _plain_entry(spec: OptionSpec, value: Any) -> str:
+    kind = " | ".join(spec.choices) if spec.choices else spec.type_name
+    changed = "" if value == spec.check(spec.default) else f" (default {_plain(spec.default)})"
+    head = f"{spec.name} = {_plain(value)}{changed}\n    {kind}{f', declared by {spec.owner}' if spec.owner else ''}\n"
+    return head + textwrap.fill(spec.help, 100, initial_indent="    ", subsequent_indent="    ") + "\n"
+
+
+def _plain(value: Any) -> str:
+    text = ", ".join(value) if isinstance(value, list | tuple) else _default(value)
+    return text.strip("`") or "none"
 
 
 def _entry(spec: OptionSpec) -> str:

@@ -57,6 +57,11 @@ class PolicyChain:
             phase for phase in ("request", "response")
             if any(member.policy("needs_body") is None and member.handler(phase) for member in members))
 
+    @property
+    def decrypts_for_scripts(self) -> bool:
+        """True if TLS is intercepted only because a script wants plaintext."""
+        return self._script_decrypts and getattr(self._options, "decrypt", "auto") == "auto"
+
     def tls_decision(self, tunnel: Tunnel) -> TlsDecision:
         """What to do with a tunnel that starts TLS."""
         decision = self._opinion(tunnel) or self._default(tunnel)
@@ -82,7 +87,7 @@ class PolicyChain:
             decision = _UNNAMED[getattr(self._options, "unnamed", "relay")]
             if decision is not _RELAY:
                 return decision
-        if self._script_decrypts and getattr(self._options, "decrypt", "auto") == "auto":
+        if self.decrypts_for_scripts:
             return _INTERCEPT
         return _RELAY
 

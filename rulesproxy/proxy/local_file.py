@@ -117,6 +117,18 @@ async def open_local_file(local: LocalFile, request: Request) -> LocalAnswer:
     return _answer(local, request, opened)
 
 
+class LocalFiles:
+    """What rules may ask of the file system (`fallthrough`): a file that would be served exists."""
+
+    def exists(self, root: str, path: str) -> bool:
+        try:
+            descriptor, _ = _descriptor(root, path)
+        except (OSError, ValueError):
+            return False
+        os.close(descriptor)
+        return True
+
+
 # --- finding and opening, in a thread ---------------------------------------------------------------------------
 
 
@@ -130,7 +142,19 @@ class _Opened:
 
 
 def _open(root: str, path: str) -> _Opened:
-    """Open the file, or `index.html` of the folder. Raises OSError for everything that may not be served."""
+    """Open the file, or `index.html` of the folder, and begin to read. Raises as `_descriptor` does."""
+    descriptor, name = _descriptor(root, path)
+    try:
+        status = os.fstat(descriptor)
+        return _Opened(descriptor, name, status.st_size, status.st_mtime,
+                       os.pread(descriptor, min(PIECE, status.st_size), 0))
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _descriptor(root: str, path: str) -> tuple[int, str]:
+    """The opened file and its name. Raises OSError for everything that may not be served, ValueError for NUL."""
     base = os.path.realpath(root, strict=True)
     found = os.path.realpath(os.path.join(base, *_segments(path)), strict=True)
     if os.path.isdir(found):
@@ -139,14 +163,12 @@ def _open(root: str, path: str) -> _Opened:
         raise PermissionError(errno.EACCES, "outside the root", path)
     descriptor = _open_below(base, os.path.relpath(found, base) if found != base else "")
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise PermissionError(errno.EACCES, "not a regular file", path)
-        return _Opened(descriptor, os.path.basename(found), status.st_size, status.st_mtime,
-                       os.pread(descriptor, min(PIECE, status.st_size), 0))
     except BaseException:
         os.close(descriptor)
         raise
+    return descriptor, os.path.basename(found)
 
 
 def _segments(path: str) -> list[str]:

@@ -1,0 +1,319 @@
+"""The composition root: joins options, addons, rules, reloader, proxy and DNS server into one running thing.
+
+The only module that knows both the compiler and the proxy. In the order of `start`: the rules are compiled and become
+an option; the Rules addon enters the chain first, scripts after it; every addon is configured; listeners open;
+`running` fires; the reloader begins to watch. `stop` undoes it: no new connections, open exchanges finish within the
+grace time, the watchers end, `done` fires.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from rulesproxy.addons.context import ctx
+from rulesproxy.addons.core_options import ProxyOptions
+from rulesproxy.addons.manager import AddonManager
+from rulesproxy.addons.script import Scripts
+from rulesproxy.certs.authority import Authority
+from rulesproxy.config import CONFIG_NAME, default_confdir, load_config
+from rulesproxy.errors import OptionsError, StartupError
+from rulesproxy.last_good import LastGood
+from rulesproxy.model.connection import Address
+from rulesproxy.model.names import host_for_url, is_ip
+from rulesproxy.net.dns_forward import Forwarder
+from rulesproxy.net.resolve import DnsResolver, Resolver, SystemResolver
+from rulesproxy.packaged import starter_rules
+from rulesproxy.proxy.dns import DnsServer
+from rulesproxy.proxy.local_file import LocalFiles
+from rulesproxy.proxy.modes import DEFAULT_HOST, DEFAULT_MODE_PORTS, Mode, parse_mode
+from rulesproxy.proxy.server import Proxy
+from rulesproxy.proxy.settings import Settings
+from rulesproxy.proxy.virtual_host import VIRTUAL_HOST, VirtualHost
+from rulesproxy.reload import Reloader, build_inline
+from rulesproxy.rules_addon import Rules
+
+log = logging.getLogger("rulesproxy")
+
+DNS_MODE = "dns"
+
+
+def make_options(confdir: Path | None = None, assignments: Sequence[str] = (), **values: Any) -> ProxyOptions:
+    """The options of a run: `config.yaml` first, then `name=value` texts, then `values`. Raises OptionsError."""
+    options = ProxyOptions()
+    folder = confdir if confdir is not None else default_confdir()
+    options.load(load_config(folder), CONFIG_NAME)
+    options.set(assignments)
+    if options.confdir is not None:
+        raise OptionsError("--set: confdir is where config.yaml is read from; use --confdir")
+    options.update(confdir=str(folder), **values)
+    return options
+
+
+def default_rules() -> tuple[tuple[str, ...], str]:
+    """What runs when no rules are named, and why (rule-language 1.4)."""
+    if os.path.isfile("rules.yaml"):
+        return ("rules.yaml",), "found here"
+    if os.path.isdir("rules"):
+        return ("rules",), "found here"
+    return (str(starter_rules()),), "the starter rules, as there is no rules.yaml and no rules/ here"
+
+
+class App:
+    """One proxy process: `start` once, then `stop` once, in one event loop; or `serve`, which is both and the wait.
+
+    `rules` are files and folders, none for those of `default_rules`; `scripts` are paths; `addons` follow the scripts.
+    With `last_good`, rules that do not compile are replaced by those that last did. Everything raised from `start` that
+    a user can mend is one of `errors.USER_ERRORS`.
+    """
+
+    def __init__(self, options: ProxyOptions, rules: Sequence[str] = (), *, scripts: Sequence[str] = (),
+                 addons: Sequence[Any] = (), last_good: bool = False) -> None:
+        self.options = options
+        self.addons = AddonManager(options)
+        self.rules = Rules(options, build_inline(options), refresh=self.addons.refresh, files=LocalFiles())
+        paths, self._rules_from = (tuple(rules), "") if rules else default_rules()
+        self._confdir = Path(options.confdir) if options.confdir is not None else default_confdir()
+        self._last_good = LastGood(self._confdir)
+        self.reloader = Reloader(paths, options, self.rules, self._last_good, self._rules_changed)
+        self._scripts = tuple(scripts)
+        self._more_addons = tuple(addons)
+        self._use_last_good = last_good
+        self._stopping = asyncio.Event()
+        self._closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self.authority: Authority
+        self.proxy: Proxy | None = None
+        self.dns_servers: list[DnsServer] = []
+
+    # --- life --------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen and serve. Raises one of `errors.USER_ERRORS`; nothing is left running then."""
+        ctx.options, ctx.master = self.options, self
+        try:
+            modes = self._modes()
+            self._compile_rules()
+            self._enter_addons()
+            self.authority = Authority.load_or_create(self._confdir)
+            await self._listen(modes)
+            await self.addons.running()
+            self.reloader.run()
+        except BaseException:
+            await self.stop(0)
+            raise
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Accept nothing more, let open exchanges finish for `grace` seconds (option `grace`), end everything."""
+        seconds = self.options.grace if grace is None else grace
+        ending = [server.stop(seconds) for server in self.dns_servers]
+        if self.proxy is not None:
+            ending.append(self.proxy.stop(seconds))
+        await asyncio.gather(*ending)
+        await self.reloader.aclose()
+        while self._closers:
+            await self._closers.pop()()
+        await self.addons.shutdown()
+        for name in ("options", "master"):
+            ctx.__dict__.pop(name, None)
+
+    def shutdown(self) -> None:
+        """Ask `serve` to come to its end. Scripts call this as `ctx.master.shutdown()`."""
+        self._stopping.set()
+
+    async def serve(self) -> None:
+        """Start, run until `shutdown`, SIGINT or SIGTERM, then stop. A second signal ends the process at once."""
+        self._take_signals()
+        await self.start()
+        self.announce()
+        await self.wait()
+        await self.stop()
+
+    async def wait(self) -> None:
+        """Until somebody asked for the end."""
+        await self._stopping.wait()
+        log.info("stopping: open exchanges have %g s to finish", self.options.grace)
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def first(signals: Sequence[signal.Signals]) -> None:
+            for number in signals:
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_DFL)  # the second one, whatever the loop is doing
+            self.shutdown()
+
+        both = (signal.SIGINT, signal.SIGTERM)
+        for number in both:
+            loop.add_signal_handler(number, first, both)
+
+    # --- starting ----------------------------------------------------------------------------------------------
+
+    def _modes(self) -> list[Mode]:
+        """The listeners asked for. Raises OptionsError or StartupError."""
+        try:
+            modes = [parse_mode(spec) for spec in self.options.mode]
+        except ValueError as exc:
+            raise OptionsError(str(exc)) from None
+        if all(mode.name == DNS_MODE for mode in modes):
+            modes.insert(0, Mode("regular", "", DEFAULT_HOST, DEFAULT_MODE_PORTS["regular"]))
+        for mode in modes:
+            if not _is_loopback(mode.host):
+                self._check_remote(mode)
+        return modes
+
+    def _check_remote(self, mode: Mode) -> None:
+        if not self.options.allow_remote:
+            raise StartupError(f"{mode} can be reached from other machines, and whoever reaches a proxy can use it; "
+                               "add --allow-remote if that is meant")
+        log.warning("%s can be reached from other machines: whoever reaches it can use it, and its DNS answers", mode)
+
+    def _compile_rules(self) -> None:
+        """Raises StartupError with the diagnostics when the rules do not compile."""
+        program = self.reloader.build()
+        if program.rules is not None:
+            self.reloader.start(program)
+            return
+        diagnostics = program.build.render().rstrip()
+        count = program.report.error_count
+        summary = f"the rules do not compile: {count} {'error' if count == 1 else 'errors'}"
+        if not self._use_last_good:
+            raise StartupError(f"{summary}\n{diagnostics}")
+        kept = self._last_good.compile(self.reloader.paths, self.options.profile)
+        if kept is None:
+            raise StartupError(f"{summary}, and {self._confdir}/last-good has none that do\n{diagnostics}")
+        self.reloader.start(kept, broken=program)
+        self._rules_from = "the last good ones, as the files do not compile; the next good edit replaces them"
+
+    def _enter_addons(self) -> None:
+        self.addons.add(self.rules)
+        self.addons.add(Scripts(self._scripts, self.addons))
+        self.addons.add(*self._more_addons)
+        self.options.check_deferred()
+        self.addons.configure_all()
+
+    async def _listen(self, modes: list[Mode]) -> None:
+        options = self.options
+        settings = Settings.from_options(options)
+        options.observe(lambda _: settings.update_from(options))
+        try:
+            forwarder = Forwarder(options.resolvers, timeout=options.dns_timeout)
+        except ValueError as exc:
+            raise OptionsError(f"option resolvers: {exc}") from None
+        resolver: Resolver = DnsResolver(forwarder) if options.resolvers else SystemResolver()
+        self._closers.append(resolver.aclose)
+        status = VirtualHost(self.authority.certificate_pem, self.authority.certificate_der, self.state)
+        regular = [mode for mode in modes if mode.name != DNS_MODE]
+        proxy = Proxy(self.addons, self.authority, resolver, modes=regular, settings=settings, virtual_host=status)
+        try:
+            await proxy.start()
+        except OSError as exc:  # it has closed again what it had opened
+            raise _cannot_listen(regular[len(proxy.addresses)], exc) from exc
+        self.proxy = proxy
+        for mode in modes:
+            if mode.name == DNS_MODE:
+                await self._listen_for_dns(mode, forwarder)
+
+    async def _listen_for_dns(self, mode: Mode, forwarder: Forwarder) -> None:
+        server = DnsServer(self.addons, forwarder, connections=self.options.connections)
+        try:
+            await server.start(mode.host, mode.port)
+        except OSError as exc:
+            raise _cannot_listen(mode, exc) from exc
+        self.dns_servers.append(server)
+
+    # --- while it runs -------------------------------------------------------------------------------------------
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where HTTP is served, with real port numbers."""
+        return self.proxy.addresses if self.proxy is not None else []
+
+    @property
+    def dns_addresses(self) -> list[Address]:
+        """Where DNS is served, over UDP and TCP."""
+        return [server.address for server in self.dns_servers]
+
+    def _rules_changed(self) -> int:
+        return self.proxy.core.reconsider_tunnels() if self.proxy is not None else 0
+
+    def state(self) -> Mapping[str, Any]:
+        """For the status page and `/rules`: plain JSON values."""
+        current, reload = self.rules.current, self.reloader.state
+        rules = current.rules if current is not None else ()
+        return {
+            "digest": reload.live,
+            "rules": [{"name": rule.name, "source": f"{rule.file}:{rule.line}",
+                       "failures": self.rules.failures.get(rule.name, 0)} for rule in rules],
+            "last_reload": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(reload.live_since)),
+            "reloads": max(0, reload.accepted - 1),
+            "rejected": reload.rejected,
+            "last_error": reload.last_error,
+        }
+
+    def announce(self) -> None:
+        """The lines that say what runs, where, and what to do next."""
+        current = self.rules.current
+        assert current is not None
+        origin = f" ({self._rules_from})" if self._rules_from else ""
+        log.info("rules: %d from %s%s", len(current.rules), ", ".join(self.reloader.paths), origin)
+        for rule in current.decrypts_everything:
+            log.warning("rule %s (%s) names no host: all TLS is decrypted; confine it with --set decrypt=named",
+                        rule.name, rule.where)
+        if self._scripts and self.addons.policy.decrypts_for_scripts:
+            log.info("scripts want HTTP: all TLS that no rule decides on is decrypted (--set decrypt=named|none)")
+        for place, what in ((self.addresses, "HTTP and HTTPS"), (self.dns_addresses, "DNS")):
+            for address in place:
+                log.info("listening on %s for %s", _text(address), what)
+        if self.addresses:
+            log.info("http://%s/ through the proxy has the certificate to trust and the state of the rules; "
+                     "`rulesproxy ca` says how", VIRTUAL_HOST)
+
+
+# --- the event loop ---------------------------------------------------------------------------------------------
+
+
+def run_in_loop(main: Coroutine[Any, Any, int]) -> int:
+    """Run `main` in a new event loop, uvloop's where it is installed, and answer what it answers."""
+    factory: Callable[[], asyncio.AbstractEventLoop] | None
+    try:
+        from uvloop import new_event_loop as factory
+    except ImportError:
+        factory = None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)
+
+
+# --- addresses --------------------------------------------------------------------------------------------------
+
+
+def _is_loopback(host: str) -> bool:
+    return ip_address(host).is_loopback if is_ip(host) else host == "localhost"
+
+
+def _text(address: Address) -> str:
+    return f"{host_for_url(address[0])}:{address[1]}"
+
+
+def _cannot_listen(mode: Mode, exc: OSError) -> StartupError:
+    place = f"{host_for_url(mode.host)}:{mode.port}"
+    if isinstance(exc, socket.gaierror):
+        return StartupError(f"cannot listen on {place}: {mode.host} has no address")
+    match exc.errno:
+        case errno.EADDRINUSE:
+            why = f"the port is in use; stop what uses it, or choose another with --mode {mode.name}@HOST:PORT"
+        case errno.EACCES:
+            why = "permission denied; ports below 1024 are for privileged users"
+        case errno.EADDRNOTAVAIL:
+            why = "this machine does not have that address"
+        case _:
+            why = (exc.strerror or str(exc)).lower()
+    return StartupError(f"cannot listen on {place}: {why}")
