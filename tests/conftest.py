@@ -15,6 +15,7 @@ from tests.support.certificates import OriginCA
 from tests.support.leaks import nothing_left
 from tests.support.nginx import Nginx, run_nginx
 from tests.support.proxy import RunningProxy, run_proxy
+from tests.support.stage import Stage
 
 
 @pytest.fixture(scope="session")
@@ -69,3 +70,26 @@ async def make_proxy(no_leaks: None, authority: Authority, origin_ca: OriginCA) 
             return await stack.enter_async_context(run_proxy(authority, *addons, **options))
 
         yield make
+
+
+@pytest.fixture
+async def make_stage(no_leaks: None, authority: Authority) -> AsyncIterator[Callable[..., Stage]]:
+    """`make_stage(addon, …, limit=value, …)`: an upstream pool without a proxy in front of it."""
+    stages: list[Stage] = []
+
+    def make(*addons: Any, **limits: Any) -> Stage:
+        stage = Stage(authority, **limits)
+        stage.addons.add(*addons)
+        stages.append(stage)
+        return stage
+
+    yield make
+    for stage in stages:
+        await stage.pool.aclose()
+        await stage.core.resolver.aclose()
+        assert stage.pool.idle_count == 0
+
+
+@pytest.fixture
+async def stage(make_stage: Callable[..., Stage]) -> Stage:
+    return make_stage()
