@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rulesproxy.model.dns import DNSMessage
 from rulesproxy.model.dns_types import response_codes
 from rulesproxy.model.effects import Drop, Pacing
-from rulesproxy.model.dns import DNSMessage
 from rulesproxy.model.headers import Headers
 from rulesproxy.model.http import Response
 from rulesproxy.model.policy import TlsVerdict
