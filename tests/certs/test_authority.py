@@ -129,6 +129,11 @@ class TestFiles:
             Authority.load_or_create(confdir)
         assert list(confdir.iterdir()) == []
 
+    def test_what_was_published_first_stays(self, tmp_path: Path) -> None:
+        files.publish(tmp_path / "file", b"first", 0o600)
+        files.publish(tmp_path / "file", b"second", 0o600)
+        assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"first")]
+
     def test_a_crash_between_the_two_files_is_repaired(self, confdir: Path) -> None:
         Authority.load_or_create(confdir)
         key = (confdir / "ca-key.pem").read_bytes()
@@ -178,12 +183,16 @@ class TestFiles:
 
     def test_many_processes_starting_at_once_make_one_authority(self, confdir: Path) -> None:
         script = ("import sys; from pathlib import Path; from rulesproxy.certs.authority import Authority;"
-                  "sys.stdin.readline(); print(Authority.load_or_create(Path(sys.argv[1])).fingerprint_sha256)")
+                  "print('ready', flush=True); sys.stdin.readline(); print(Authority.load_or_create(Path(sys.argv[1])).fingerprint_sha256)")
         starting = [subprocess.Popen([sys.executable, "-c", script, str(confdir)], stdin=subprocess.PIPE,
                                      stdout=subprocess.PIPE, text=True) for _ in range(4)]
-        for process in starting:  # all are loaded and wait when the first gets its line
+        for process in starting:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in starting:
             assert process.stdin is not None
             process.stdin.write("\n")
+            process.stdin.flush()
         fingerprints = {process.communicate(timeout=30)[0].strip() for process in starting}
         assert fingerprints == {Authority.load_or_create(confdir).fingerprint_sha256}
         assert sorted(path.name for path in confdir.iterdir()) == ["ca-cert.pem", "ca-key.pem"]

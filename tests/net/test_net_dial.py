@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from rulesproxy.net.dial import DialError, _interleaved, dial
+from rulesproxy.net.dial import DialError, _Attempts, _interleaved, dial
 from rulesproxy.net.tcp import Listener, TCPStream, listen
 
 
@@ -89,6 +89,24 @@ async def test_a_silent_address_delays_by_the_stagger_only(full_port: int) -> No
     assert 0.2 < elapsed < 2
     await stream.aclose()
     await answering.wait_closed(0)
+
+
+async def test_a_loser_that_connected_as_well_is_closed() -> None:
+    ended = asyncio.Event()
+
+    async def serve(stream: TCPStream) -> None:
+        try:
+            await stream.read()
+        finally:
+            ended.set()
+
+    listener = await listen("127.0.0.1", 0, serve)
+    attempts = _Attempts(["127.0.0.1"], listener.address[1])
+    attempts._start("127.0.0.1")
+    await asyncio.wait(attempts._tasks)  # connected, and nobody has asked for it
+    attempts.end()
+    await ended.wait()
+    await listener.wait_closed(1)
 
 
 async def test_cancelling_leaves_nothing_behind(full_port: int) -> None:
