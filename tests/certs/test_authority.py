@@ -183,7 +183,8 @@ class TestFiles:
 
     def test_many_processes_starting_at_once_make_one_authority(self, confdir: Path) -> None:
         script = ("import sys; from pathlib import Path; from rulesproxy.certs.authority import Authority;"
-                  "print('ready', flush=True); sys.stdin.readline(); print(Authority.load_or_create(Path(sys.argv[1])).fingerprint_sha256)")
+                  "print('ready', flush=True); sys.stdin.readline();"
+                  "print(Authority.load_or_create(Path(sys.argv[1])).fingerprint_sha256)")
         starting = [subprocess.Popen([sys.executable, "-c", script, str(confdir)], stdin=subprocess.PIPE,
                                      stdout=subprocess.PIPE, text=True) for _ in range(4)]
         for process in starting:
