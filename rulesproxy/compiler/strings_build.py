@@ -165,24 +165,20 @@ class _Builder:
         built: list[Operator | None] = [self._operator(key.text, value) for key, value in node
                                         if key.text not in _NOT_OPERATORS]
         operators: list[Operator] | None = all_of(built)
-        present = self._present(node)
+        present = {flag.value is wanted for key, wanted in (("present", True), ("absent", False))
+                   if isinstance(flag := node.get(key), Scalar)}
         negated = node.get("not")
         excluded = self.conditions(negated) if negated is not None else []
         if operators is None or excluded is None:
             return None
-        if not operators and present is None and not excluded:
+        if len(present) > 1:
+            self.context.error(node, "present and absent exclude each other")
+            return None
+        if not operators and not present and not excluded:
             self.context.error(node, "ignore_case alone tests nothing", help="add exact, prefix, contains, regex, …")
             return None
         matcher = StringMatcher(tuple(excluded)) if excluded else None
-        return [self._condition(operators, present=present, excluded=matcher)]
-
-    def _present(self, node: Mapping) -> bool | None:
-        present, absent = node.get("present"), node.get("absent")
-        if isinstance(absent, Scalar):
-            if isinstance(present, Scalar) and present.value is absent.value:
-                self.context.error(node, "present and absent exclude each other")
-            return absent.value is False
-        return present.value is True if isinstance(present, Scalar) else None
+        return [self._condition(operators, present=next(iter(present), None), excluded=matcher)]
 
     def _operator(self, kind: str, node: Node) -> Operator | None:
         """One operator; the schema has seen to it that there is no other key."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rulesproxy.compiler.ir import HostKeys
 from rulesproxy.compiler.plan import host_keys
@@ -148,10 +150,11 @@ def test_sni_is_read_like_a_host():
     assert matches(leaf("sni: {present: true}"), tunnel("a", sni="b"))
 
 
-@pytest.mark.parametrize("text", ["sni: {regex: '.*'}", "sni: {prefix: ''}", "sni: {contains: ''}", "sni: {glob: '**'}"])
-def test_no_operator_holds_for_a_missing_sni(text):
-    assert not matches(leaf(text), tunnel("a", hello=True))
-    assert matches(leaf(text), tunnel("a", sni="b"))
+@pytest.mark.parametrize("matcher", ["{regex: '.*'}", "{prefix: ''}", "{contains: ''}", "{glob: '**'}"])
+def test_no_operator_holds_for_a_missing_sni(matcher):
+    rule = leaf(f"sni: {matcher}")
+    assert not matches(rule, tunnel("a", hello=True))
+    assert matches(rule, tunnel("a", sni="b"))
 
 
 def test_a_missing_sni_meets_a_negation():
@@ -170,3 +173,37 @@ def test_an_sni_that_is_missing_captures_nothing():
     rule = leaf("sni: {regex: '^([a-z]*)'}")
     assert captured(rule, tunnel("a", hello=True), "match.1") is None
     assert captured(rule, tunnel("a", sni="b.c"), "match.1") == "b"
+
+
+def _fits(pattern: list[str], labels: list[str]) -> bool:
+    """Globs by definition, without expressions: what the compiled ones must agree with."""
+    if not pattern or not labels:
+        return not pattern and not labels
+    if pattern[0] == "**":
+        return any(_fits(pattern[1:], labels[n:]) for n in range(1, len(labels) + 1))
+    return _label_fits(pattern[0], labels[0]) and _fits(pattern[1:], labels[1:])
+
+
+def _label_fits(pattern: str, label: str) -> bool:
+    if not pattern:
+        return not label
+    if pattern[0] == "*":
+        return any(_label_fits(pattern[1:], label[n:]) for n in range(len(label) + 1))
+    return label[:1] == pattern[0] and _label_fits(pattern[1:], label[1:])
+
+
+_GLOB_LABEL = st.one_of(st.just("**"), st.from_regex(r"(\*?[ab]){0,3}\*?", fullmatch=True).filter(bool))
+_LABEL = st.text(alphabet="ab", min_size=1, max_size=4)
+
+
+@settings(max_examples=400)
+@given(st.lists(_GLOB_LABEL, min_size=1, max_size=5), st.lists(_LABEL, min_size=1, max_size=6))
+def test_globs_mean_what_they_mean_by_definition(pattern, labels):
+    rule = leaf(f"host: '{'.'.join(pattern)}'")
+    wanted = _fits(pattern, labels)
+    host = ".".join(labels)
+    assert matches(rule, tunnel(host)) is wanted
+    keys = rule.host_keys()
+    if wanted and keys is not None:
+        parents = {host.split(".", n)[-1] for n in range(host.count(".") + 1)}
+        assert host in keys.exact or parents & keys.suffixes
