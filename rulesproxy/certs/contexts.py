@@ -98,6 +98,7 @@ def _client_context(verify: bool, alpn: tuple[str, ...], extra_ca: _FileVersion 
         context.set_alpn_protocols(list(alpn))
     if verify:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an intermediate in extra_ca is trust enough
+        context.hostname_checks_common_name = False  # RFC 9525 §2: names stand in subjectAltName or nowhere
         context.load_default_certs()
         if extra_ca is not None:
             _load_roots(context, extra_ca[0])

@@ -246,6 +246,11 @@ BAD_CERTIFICATES: dict[str, tuple[dict[str, Any], str]] = {
     "not yet valid": ({"names": ("localhost",), "from_days": 5, "until_days": 10}, "not yet valid"),
     "another name": ({"names": ("other.test",)}, "not valid for 'localhost'"),
     "self-signed": ({"names": ("localhost",), "self_signed": True}, "self-signed"),
+    "name in the subject only": ({"names": ("localhost",), "flaw": "no SAN"}, "not valid for 'localhost'"),
+    "for clients": ({"names": ("localhost",), "flaw": "client"}, "certificate purpose"),
+    "wildcard of nothing": ({"names": ("*.localhost",)}, "not valid for 'localhost'"),
+    "part of the name": ({"names": ("local", "host", "localhost.test")}, "not valid for 'localhost'"),
+    "weak key": ({"names": ("localhost",), "flaw": "weak key"}, "key too weak"),
 }
 
 
@@ -268,6 +273,14 @@ async def test_bad_certificate_is_refused_with_the_reason_and_the_way_out(
         await stage.exchange(Target("localhost", origin.port, "https", verify=False))
         assert len(origin.requests) == 1
         await stage.pool.aclose()
+
+
+async def test_address_written_as_a_name_is_no_address(stage: Stage, origin_ca: OriginCA) -> None:
+    stage.core.settings.upstream_ca = origin_ca.pem
+    async with run_origin(tls=origin_ca.server_context("127.0.0.1", flaw="IP as name")) as origin:
+        error = await stage.failure(here(origin.port, scheme="https"))
+        assert "not valid for '127.0.0.1'" in error.message
+        assert origin.requests == []
 
 
 async def test_unknown_authority_is_refused(stage: Stage, origin_ca: OriginCA) -> None:

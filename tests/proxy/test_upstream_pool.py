@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from rulesproxy.model.connection import ServerConnectionHookData
+from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.http import Response
-from rulesproxy.proxy.upstream import Target
+from rulesproxy.proxy.upstream import Target, UpstreamConnection
 from tests.support.automaton import Recorder
 from tests.support.certificates import OriginCA
 from tests.support.leaks import until
@@ -253,6 +255,45 @@ async def test_many_clients_never_get_each_others_answers(stage: Stage) -> None:
         assert len(origin.requests) == 200
         assert len(origin.connections) <= 20
         await stage.pool.aclose()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_books_balance_whatever_happens(make_stage: Callable[..., Stage], seed: int) -> None:
+    """Random acquires, releases, departures and closing origins: counts fit, nobody shares, nothing is lost."""
+    chance = random.Random(seed)
+    stage = make_stage(per_key=3, total=6)
+    pool = stage.pool
+    async with run_origin() as one, run_origin() as two, run_origin() as three:
+        targets = [here(origin.port) for origin in (one, two, three)]
+        clients = [stage.client() for _ in range(3)]
+        held: list[tuple[UpstreamConnection, HTTPFlow]] = []
+        for _ in range(150):
+            match chance.choice(("acquire", "acquire", "release", "release", "drop", "forget", "origin closes")):
+                case "acquire":
+                    headers = {"authorization": "NTLM x"} if chance.random() < 0.3 else {}
+                    flow = stage.flow(chance.choice(clients), **headers)
+                    connection = await stage.acquire(chance.choice(targets), flow)
+                    assert connection not in [other for other, _ in held]
+                    assert not connection.stream.closing
+                    assert not connection.tied or connection.client is flow.client_conn
+                    held.append((connection, flow))
+                case "release" | "drop" as step if held:
+                    connection, flow = held.pop(chance.randrange(len(held)))
+                    pool.release(connection, step == "release", flow)
+                case "forget":
+                    pool.forget(chance.choice(clients))
+                case "origin closes":
+                    origin = chance.choice((one, two, three))
+                    if origin.connections:
+                        chance.choice(origin.connections).close()
+            idle = [connection for connections in pool._idle.values() for connection in connections]
+            assert len(idle) == len(set(idle)) == pool.idle_count <= 6
+            assert pool._tied_count == sum(connection.tied for connection in idle)
+            assert all(0 < len(connections) <= 3 for connections in pool._idle.values())
+            assert not set(idle) & {connection for connection, _ in held}
+        for connection, flow in held:
+            pool.release(connection, False, flow)
+        await pool.aclose()
 
 
 # --- who may share ----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DAY = datetime.timedelta(days=1)
@@ -35,23 +35,34 @@ class OriginCA:
         self.pem = folder / "origin-ca.pem"
         self.pem.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
-    def leaf(self, *names: str, from_days: int = -1, until_days: int = 10, self_signed: bool = False) -> Path:
-        """A PEM file with certificate and key for DNS names and addresses, valid for the given days from now."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def leaf(self, *names: str, from_days: int = -1, until_days: int = 10, self_signed: bool = False,
+             flaw: str = "") -> Path:
+        """A PEM file with certificate and key for DNS names and addresses, valid for the given days from now.
+
+        `flaw`: "no SAN" (the name is in the subject only), "client" (for clients, not servers), "IP as name" (an
+        address written as a DNS name), "weak key" (RSA with 1024 bits).
+        """
+        key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = ec.generate_private_key(ec.SECP256R1())
+        if flaw == "weak key":
+            key = rsa.generate_private_key(65537, 1024)
+        signer = key if self_signed else self._key
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0] if names else "nobody")])
+        purpose = ExtendedKeyUsageOID.CLIENT_AUTH if flaw == "client" else ExtendedKeyUsageOID.SERVER_AUTH
         now = _now()
-        certificate = (
+        builder = (
             x509.CertificateBuilder().subject_name(subject).issuer_name(subject if self_signed else self._name)
             .public_key(key.public_key()).serial_number(x509.random_serial_number())
             .not_valid_before(now + from_days * DAY).not_valid_after(now + until_days * DAY)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(
-                key.public_key() if self_signed else self._key.public_key()), critical=False)
-            .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
-            .sign(key if self_signed else self._key, hashes.SHA256()))
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False))
+        if flaw != "no SAN":
+            builder = builder.add_extension(x509.SubjectAlternativeName(
+                [x509.DNSName(name) if flaw == "IP as name" else _general_name(name) for name in names]),
+                critical=False)
+        certificate = builder.sign(signer, hashes.SHA256())
         self._serial += 1
         path = self._folder / f"leaf-{self._serial}.pem"
         path.touch(mode=0o600)
@@ -62,11 +73,13 @@ class OriginCA:
         return path
 
     def server_context(self, *names: str, alpn: tuple[str, ...] = ("http/1.1",), from_days: int = -1,
-                       until_days: int = 10, self_signed: bool = False) -> ssl.SSLContext:
+                       until_days: int = 10, self_signed: bool = False, flaw: str = "") -> ssl.SSLContext:
         """A context for an origin that answers under `names`."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if flaw == "weak key":
+            context.set_ciphers("DEFAULT:@SECLEVEL=0")
         context.load_cert_chain(self.leaf(*names, from_days=from_days, until_days=until_days,
-                                          self_signed=self_signed))
+                                          self_signed=self_signed, flaw=flaw))
         if alpn:
             context.set_alpn_protocols(list(alpn))
         return context
