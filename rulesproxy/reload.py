@@ -292,7 +292,7 @@ def _folders(program: Program) -> Iterator[_Folder]:
 
 
 def _places(program: Program) -> Iterable[str]:
-    """The folders of the inputs; where these are links, or lie below links, the links' and their targets' folders too."""
+    """The folders of the inputs; where links lead there, also those of the links and of what they lead to."""
     places: set[str] = set()
     pending = {os.path.abspath(folder) for folder in program.build.watched}
     pending |= {os.path.dirname(os.path.realpath(path)) for path in program.build.inputs}

@@ -19,9 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("rules", nargs="*", metavar="RULES", help="rule files, or folders of them")
     add("--listen", action="append", default=[], metavar="HOST:PORT",
         help="serve HTTP and HTTPS there; short for --mode regular@HOST:PORT (127.0.0.1:8080 if nothing else is said)")
-    add("--dns", action="append", default=[], metavar="HOST:PORT", nargs="?", const="",
-        help="serve DNS there; short for --mode dns@HOST:PORT (alone: 127.0.0.1:8053)")
-    add("--mode", action="append", default=[], metavar="MODE[@HOST:PORT]", help="a listener: regular or dns; repeatable")
+    add("--dns", action="append", default=[], metavar="HOST:PORT",
+        help="serve DNS there; short for --mode dns@HOST:PORT (port 8053 if only a host is said)")
+    add("--mode", action="append", default=[], metavar="MODE[@HOST:PORT]",
+        help="a listener: regular or dns; repeatable")
     add("--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments",
         help="set an option (docs/options.md, or --options); repeatable")
     add("-s", "--script", action="append", default=[], metavar="FILE.py", dest="scripts",
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 def _values(args: argparse.Namespace) -> dict[str, Any]:
     """What the flags say, as option values. Flags that were not given leave config.yaml its say."""
     modes = [*args.mode, *(f"regular@{where}" for where in args.listen),
-             *(f"dns@{where}" if where else "dns" for where in args.dns)]
+             *(f"dns@{where}" for where in args.dns)]
     values: dict[str, Any] = {}
     if modes:
         values["mode"] = modes

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rulesproxy.certs.trust import trust_steps
 from rulesproxy.model.http import Request, Response
 from rulesproxy.model.names import canonical_path
 from rulesproxy.model.pages import error_response, escaped, html_document, own_response, printable, wants_html
@@ -67,18 +68,7 @@ def _certificate(content: bytes, content_type: str, name: str) -> Response:
 
 # --- the start page ---------------------------------------------------------------------------------------------
 
-_TRUST = (
-    ("curl", "curl --proxy http://PROXY --cacert rulesproxy-ca.pem https://example.com/"),
-    ("Debian, Ubuntu", "sudo cp rulesproxy-ca.pem /usr/local/share/ca-certificates/rulesproxy.crt && "
-                       "sudo update-ca-certificates"),
-    ("Fedora, RHEL", "sudo trust anchor rulesproxy-ca.pem"),
-    ("macOS", "sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain "
-              "rulesproxy-ca.pem"),
-    ("Windows", "certutil -addstore -f ROOT rulesproxy-ca.crt"),
-    ("Firefox", "Settings → Privacy & Security → View Certificates → Authorities → Import…"),
-    ("Android, iOS", "open ca.crt on the device and install it as a CA certificate; on iOS then switch it on under "
-                     "General → About → Certificate Trust Settings"),
-)
+_TRUST = trust_steps("rulesproxy-ca.pem")
 _ABOUT = "Your traffic passes through rulesproxy, a proxy whose behaviour is a folder of YAML rules."
 _WARNING = "Trust this certificate only on machines of your own: whoever has its key can read their traffic."
 
