@@ -82,8 +82,7 @@ class SpoofDns(Op):
             return
         wanted = types.to_str(question.type)
         subject.response = subject.request.succeed(
-            ResourceRecord.from_text(question.name, question.type, text, ttl=self.ttl)
-            for kind, text in self.records if kind == wanted)
+            _record(question.name, question.type, text, self.ttl) for kind, text in self.records if kind == wanted)
         target = self._alias()
         if target is not None and wanted != "CNAME":
             subject.response.answers = [ResourceRecord.CNAME(question.name, target, ttl=self.ttl)]
@@ -200,8 +199,15 @@ def _check(kind: str, text: str) -> str:
             case "CNAME":
                 canonical_host(text)
             case _:
-                ResourceRecord.from_text("name.test", types.from_str(kind), text)
+                _record("name.test", types.from_str(kind), text, 0)
     except (AddressValueError, InvalidHost, ValueError) as exc:
         wanted = {"A": "an IPv4 address", "AAAA": "an IPv6 address", "CNAME": "a host name"}.get(kind, f"{kind} data")
         return f"{text!r} is not {wanted}" + ("" if kind in ("A", "AAAA", "CNAME") else f": {exc}")
     return ""
+
+
+def _record(name: str, type_: int, text: str, ttl: int) -> ResourceRecord:
+    """A record in zone-file form; a TXT record that does not start with a quote is the text itself, spaces and all."""
+    if type_ == types.TXT and not text.startswith('"'):
+        return ResourceRecord.TXT(name, text, ttl=ttl)
+    return ResourceRecord.from_text(name, type_, text, ttl=ttl)
