@@ -195,8 +195,9 @@ class Connector:
         if is_ip(name):
             found: tuple[str, ...] = (name,)
         else:
+            spoofed, name = self._spoofed(client, name)
             # A spoofed answer that is this proxy serves clients only (rule-language 3.3).
-            found = self._without_own(self._spoofed(client, name), port) or await self._looked_up(name)
+            found = self._without_own(spoofed, port) or await self._looked_up(name)
         usable = self._without_own(found, port)
         if not usable:
             raise UpstreamError(f"{_place((host, port))} is this proxy itself", title="Request loop",
@@ -206,15 +207,18 @@ class Connector:
     def _without_own(self, addresses: tuple[str, ...], port: int) -> tuple[str, ...]:
         return tuple(address for address in addresses if not self._core.is_own_address(address, port))
 
-    def _spoofed(self, client: Client, name: str) -> tuple[str, ...]:
+    def _spoofed(self, client: Client, name: str) -> tuple[tuple[str, ...], str]:
+        """The addresses that rules give a name, and the name to look up where they give none."""
         answer = self._addons.policy.resolve(name, client)
         if answer is None:
-            return ()
+            return (), name
+        if answer.alias:
+            return (), answer.alias
         if answer.rcode != "NOERROR" or not answer.addresses:
             outcome = answer.rcode if answer.rcode != "NOERROR" else "no address"
             raise UpstreamError(f"the name {name} is answered with {outcome} by a rule", title="Name not resolved",
                                 rule=answer.rule)
-        return answer.addresses
+        return answer.addresses, name
 
     async def _looked_up(self, name: str) -> tuple[str, ...]:
         try:
