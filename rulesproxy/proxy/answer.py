@@ -17,6 +17,8 @@ from rulesproxy.proxy.bodies import BodySource, Pump
 from rulesproxy.proxy.framing import (
     CLOSE_FIELD,
     NO_BODY,
+    NOTHING_RECEIVED,
+    Received,
     outgoing_response_fields,
     streamed_framing,
     whole_response_framing,
@@ -55,13 +57,14 @@ class Answer:
             raise RuntimeError("an addon removed the response")
         await self._send(response)
 
-    async def stream(self, response: Response, source: BodySource, received: Framing,
+    async def stream(self, response: Response, source: BodySource, received: Received,
                      ready: Iterable[bytes] = ()) -> None:
         """Send a response whose body passes through: `ready` first, then what the source has. `response` fires before
         the end is sent, so that it may still change the trailers."""
-        framing = streamed_framing(received, transformed=callable(response.stream),
+        framing = streamed_framing(received.framing, transformed=callable(response.stream),
                                    http10=self._flow.request.is_http10)
-        pump = Pump(self._flow, response, framing, self._client.write, self._head(response, framing))
+        pump = Pump(self._flow, response, framing, self._client.write,
+                    self._head(response, framing, received))
         pump.add(ready)
         pump.conclude(await pump.run(source))
         await self._events.response()
@@ -97,9 +100,8 @@ class Answer:
         else:
             await Pump(self._flow, response, framing, self._client.write, head).send_whole()
 
-    def _head(self, response: Response, framing: Framing) -> bytes:
-        request = self._flow.request
-        fields = outgoing_response_fields(request, response, framing)
+    def _head(self, response: Response, framing: Framing, received: Received = NOTHING_RECEIVED) -> bytes:
+        fields = outgoing_response_fields(self._flow.request, response, framing, received)
         if framing.kind is FramingKind.UNTIL_CLOSE or self._session.ending:
             self.keep_alive = False
         if not self.keep_alive:

@@ -62,19 +62,17 @@ class Collected(NamedTuple):
 
 async def collect(source: BodySource, framing: Framing, limit: int) -> Collected:
     """Read a body whole. One that is announced as too large is not even begun."""
-    pieces: list[bytes] = []
+    body = bytearray()  # not a list: a body of tiny chunks would cost many times its size
     if framing.kind is FramingKind.LENGTH and framing.length > limit:
-        return Collected(pieces, None)
-    size = 0
-    while size <= limit:
+        return Collected([], None)
+    while len(body) <= limit:
         piece = source.ready_piece()
         if piece is None:
             piece = await source.next_piece()
         if isinstance(piece, EndOfBody):
-            return Collected(pieces, piece)
-        pieces.append(piece)
-        size += len(piece)
-    return Collected(pieces, None)
+            return Collected([bytes(body)], piece)
+        body += piece
+    return Collected([bytes(body)], None)
 
 
 def take_ready(source: BodySource) -> Collected:

@@ -21,7 +21,7 @@ from rulesproxy.model.http import Request, Response
 from rulesproxy.model.names import host_for_url
 from rulesproxy.model.pages import error_response
 from rulesproxy.model.tls import Tunnel
-from rulesproxy.proxy.http1 import ClientSide
+from rulesproxy.proxy.http1 import ClientGone, ClientSide
 from rulesproxy.proxy.refusal import send_page
 from rulesproxy.proxy.scope import Scope
 from rulesproxy.proxy.virtual_host import VIRTUAL_HOST
@@ -74,7 +74,12 @@ async def open_tunnel(session: Session, client: ClientSide, head: RequestHead, i
         await _refuse(session, client, head, flow)
         return None
     flow.response = flow.response or Response(200, "Connection established", Headers(), b"")
-    await client.write(_ESTABLISHED)
+    try:
+        await client.write(_ESTABLISHED)
+    except ClientGone as exc:
+        flow.error = Error(str(exc))
+        await _refuse(session, client, head, flow)
+        return None
     flow.live = False
     if addons.active(HttpConnectedHook):
         await addons.fire(HttpConnectedHook(flow))
@@ -90,7 +95,7 @@ def _success(response: Response) -> bool:
 async def _refuse(session: Session, client: ClientSide, head: RequestHead, flow: HTTPFlow) -> None:
     addons = session.core.addons
     reason = f" by rule {flow.rule}" if flow.rule else ""
-    log.info("CONNECT %s: refused%s", flow.request.authority, reason)
+    log.info("CONNECT %s: %s", flow.request.authority, flow.error or f"refused{reason}")
     if flow.error is None and flow.drop is not None:
         flow.error = Error(f"Connection dropped{reason}.")
     if addons.active(HttpConnectErrorHook):

@@ -9,7 +9,7 @@ what rules decided is data on the flow, carried out here.
 
 A body is collected only when somebody needs it whole; otherwise it streams, its `request` or `response` hook fires
 when it has gone through, and an answer may overtake a request that is still being sent. Every way to fail is one
-exception that ends in `_failed`, so that exactly one of `response` and `error` fires.
+exception that ends in `_recover`, so that exactly one of `response` and `error` fires.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Literal
 
 from rulesproxy.codecs.http1 import (
     EndOfBody,
-    Framing,
     FramingKind,
     ProtocolError,
     RequestHead,
@@ -35,6 +34,8 @@ from rulesproxy.proxy.answer import Answer
 from rulesproxy.proxy.bodies import BodySource, PieceSource, Pump, collect, take_ready
 from rulesproxy.proxy.failures import error_page, log_failure
 from rulesproxy.proxy.framing import (
+    NOTHING_RECEIVED,
+    Received,
     is_bodyless,
     is_endless,
     outgoing_request_fields,
@@ -59,7 +60,13 @@ log = logging.getLogger("rulesproxy")
 DRAIN_LIMIT = 64 * 1024
 #: RFC 9110 §9.2.2: sending these twice does no harm.
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
+#: Interim answers taken from one origin before its final one.
+INTERIM_LIMIT = 100
 _FOREVER = 1 << 62
+
+
+class _Answered(Exception):
+    """A `request` handler set a response when the body had already been sent on: the origin's is not wanted."""
 
 
 class Exchange:
@@ -100,7 +107,7 @@ class Exchange:
             await self._events.error()
             raise
         except Exception as exc:
-            await self._failed(exc)
+            await self._recover(exc)
         finally:
             flow.live = False
             await self._release_origin()
@@ -152,13 +159,13 @@ class Exchange:
         if not self._client.body_complete and not self._can_drain():
             self._answer.keep_alive = False
         if flow.response is not None or flow.local_file is None:
-            await self._respond(None, sized(0))
+            await self._respond(None, NOTHING_RECEIVED)
             return
         local = await open_local_file(flow.local_file, flow.request)
         try:
             response = flow.response = local.response
             length = int(response.headers.get("content-length", "0"))
-            await self._respond(PieceSource(local.pieces), sized(length))
+            await self._respond(PieceSource(local.pieces), Received(response.headers.fields, sized(length)))
         finally:
             await local.pieces.aclose()
 
@@ -176,7 +183,7 @@ class Exchange:
             await asyncio.sleep(flow.pacing.request)
         head = await self._converse()
         flow.response = Response(head.status, head.reason, Headers(head.fields), None, head.version)
-        await self._respond(self._origin, head.framing)
+        await self._respond(self._origin, Received(head.fields, head.framing))
 
     async def _converse(self) -> ResponseHead:
         """Send the request and read the head of the final answer, over a second connection if the first was stale."""
@@ -204,7 +211,8 @@ class Exchange:
         else:
             framing = streamed_framing(self._head.framing, transformed=callable(request.stream), http10=False)
         head = serialize_request(request.method, request.path, outgoing_request_fields(
-            request, framing, host=route.host_header if route is not None else None,
+            request, framing, Received(self._head.fields, self._head.framing),
+            host=route.host_header if route is not None else None,
             drop_expect=self._head.expect_continue and (whole or self._flow.body_overflow is not None),
             keep_upgrade=self._upgrade))
         if framing.kind is FramingKind.NONE:
@@ -226,13 +234,16 @@ class Exchange:
         """The body has gone through but for its end: the hook may still change the trailers."""
         pump.conclude(end)
         if self._flow.body_overflow != "request":  # else it fired before the body
+            undecided = self._flow.response is None
             await self._events.request()
+            if undecided and self._flow.response is not None:
+                raise _Answered
         await pump.finish()
 
     async def _final_head(self, origin: OriginSide) -> ResponseHead:
         """The head of the final answer; interim ones go to the client as they come."""
         request = self._flow.request
-        while True:
+        for _ in range(INTERIM_LIMIT):
             head = await origin.next_head(request.method)
             if head.status >= 200 or (head.status == 101 and self._upgrade):
                 return head
@@ -240,10 +251,11 @@ class Exchange:
                 raise UpstreamError("the server switched protocols without being asked", title="Invalid answer")
             if head.status != 100 or request.raw_content is None:  # else nobody waits for it any more
                 await self._answer.interim(head)
+        raise UpstreamError("the server sent interim answers without end", title="Invalid answer")
 
     # --- the response -----------------------------------------------------------------------------------------
 
-    async def _respond(self, source: BodySource | None, framing: Framing) -> None:
+    async def _respond(self, source: BodySource | None, received: Received) -> None:
         """Send `flow.response`: its body comes from `source`, or is in memory without one."""
         flow = self._flow
         response = flow.response
@@ -261,15 +273,16 @@ class Exchange:
         elif response.raw_content is not None:
             await self._answer.whole()
         elif self._must_collect(response, "response"):
-            await self._collect_response(response, source, framing)
+            await self._collect_response(response, source, received)
         else:
-            if self._origin is not None and is_endless(response.headers.get("content-type")):
+            if (self._origin is not None and received.framing.kind is not FramingKind.LENGTH
+                    and is_endless(response.headers.get("content-type"))):
                 self._origin.patience = self._core.settings.idle_timeout
-            await self._answer.stream(response, source, framing)
+            await self._answer.stream(response, source, received)
 
-    async def _collect_response(self, response: Response, source: BodySource, framing: Framing) -> None:
+    async def _collect_response(self, response: Response, source: BodySource, received: Received) -> None:
         flow = self._flow
-        body = await collect(source, framing, self._core.settings.rule_body_limit)
+        body = await collect(source, received.framing, self._core.settings.rule_body_limit)
         if body.end is not None:
             body.store(response)
             await self._answer.whole()
@@ -280,7 +293,7 @@ class Exchange:
         if flow.response is not response or response.raw_content is not None:
             await self._answer.whole()
         else:
-            await self._answer.stream(response, source, framing, body.pieces)
+            await self._answer.stream(response, source, received, body.pieces)
 
     async def _switch_protocols(self, response: Response, origin: OriginSide) -> None:
         """From here on both sides speak something else, which is passed on untouched."""
@@ -316,15 +329,27 @@ class Exchange:
             reusable = origin.reusable and (upload is None or upload.complete)
             self._core.upstream.release(origin.connection, reusable, self._flow)
 
-    async def _failed(self, exc: Exception) -> None:
-        """Report the failure; answer with a page if no answer was begun, else cut it visibly."""
-        flow, answer = self._flow, self._answer
+    async def _recover(self, exc: Exception) -> None:
+        """Find out what really ended the exchange, and act on it."""
         if self._upload is not None:
             await self._upload.cancel()
             exc = self._upload.error or exc
+        if isinstance(exc, _Answered):
+            try:
+                await self._release_origin()
+                await self._answer_here()
+                await self._settle()
+                return
+            except Exception as later:
+                exc = later
         if isinstance(exc, Stopped):
             await self._stopped()
-            return
+        else:
+            await self._failed(exc)
+
+    async def _failed(self, exc: Exception) -> None:
+        """Report the failure; answer with a page if no answer was begun, else cut it visibly."""
+        flow, answer = self._flow, self._answer
         flow.error = Error(str(exc) or type(exc).__name__)
         log_failure(exc, flow)
         await self._events.error()

@@ -7,6 +7,8 @@ nothing an addon or a peer wrote about them survives by accident. It knows nothi
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from rulesproxy.codecs.http1 import (
     Framing,
     FramingKind,
@@ -48,7 +50,7 @@ def whole_request_framing(request: Request) -> Framing:
     """For a request whose body is in `raw_content`."""
     if request.trailers:
         return CHUNKED
-    if request.raw_content or request.method in _BODY_METHODS or "content-length" in request.headers:
+    if request.raw_content or request.method in _BODY_METHODS:
         return sized(len(request.raw_content or b""))
     return NO_BODY
 
@@ -69,24 +71,43 @@ def streamed_framing(received: Framing, *, transformed: bool, http10: bool) -> F
     return UNTIL_CLOSE if http10 else CHUNKED
 
 
-def outgoing_request_fields(request: Request, framing: Framing, *, host: str | None, drop_expect: bool,
-                            keep_upgrade: bool) -> Fields:
+class Received(NamedTuple):
+    """What a message came with. While nobody replaced its fields, the framing they declare needs no second look."""
+
+    fields: Fields
+    framing: Framing
+
+
+NOTHING_RECEIVED = Received((), NO_BODY)
+
+
+def outgoing_request_fields(request: Request, framing: Framing, received: Received, *, host: str | None,
+                            drop_expect: bool, keep_upgrade: bool) -> Fields:
     """The fields of a request on its way to the origin. `host` replaces Host."""
-    received = request.headers.fields
-    fields = strip_hop_by_hop(received, keep_upgrade=keep_upgrade)
-    if fields is not received and (b"TE", b"trailers") in fields:
+    before = request.headers.fields
+    fields = strip_hop_by_hop(before, keep_upgrade=keep_upgrade)
+    if fields is before and before is received.fields and framing == received.framing and host is None:
+        return fields if not drop_expect else _without_expect(fields)
+    if fields is not before and (b"TE", b"trailers") in fields:
         fields = (*fields, (b"Connection", b"TE"))  # RFC 9110 §10.1.4
     if host is not None:
         fields = with_host(fields, host.encode("ascii"))
     if drop_expect:
-        fields = tuple([field for field in fields if field[0].lower() != b"expect"])
+        fields = _without_expect(fields)
     return with_framing(fields, framing)
 
 
+def _without_expect(fields: Fields) -> Fields:
+    return tuple([field for field in fields if field[0].lower() != b"expect"])
+
+
 def outgoing_response_fields(request: Request, response: Response, framing: Framing,
-                             *, keep_upgrade: bool = False) -> Fields:
+                             received: Received = NOTHING_RECEIVED, *, keep_upgrade: bool = False) -> Fields:
     """The fields of a response on its way to the client."""
-    fields = strip_hop_by_hop(response.headers.fields, keep_upgrade=keep_upgrade)
+    before = response.headers.fields
+    fields = strip_hop_by_hop(before, keep_upgrade=keep_upgrade)
+    if framing.kind is FramingKind.LENGTH and fields is before is received.fields and framing == received.framing:
+        return fields
     if framing.kind is not FramingKind.NONE:
         return with_framing(fields, framing)
     return _bodyless_fields(fields, request, response)
@@ -109,16 +130,10 @@ def with_host(fields: Fields, host: bytes) -> Fields:
     """`fields` with exactly one Host, in its old place or in front."""
     if [value for name, value in fields if name.lower() == b"host"] == [host]:
         return fields
-    rest: list[Field] = []
-    place, name = 0, b"Host"
-    for field in fields:
-        if field[0].lower() == b"host":
-            if name == b"Host":
-                place, name = len(rest), field[0]
-        else:
-            rest.append(field)
-    rest.insert(place, (name, host))
-    return tuple(rest)
+    lines = [(place, field) for place, field in enumerate(fields) if field[0].lower() == b"host"]
+    place, name = (lines[0][0], lines[0][1][0]) if lines else (0, b"Host")
+    rest = _without(fields, [field for _, field in lines])
+    return (*rest[:place], (name, host), *rest[place:])
 
 
 def encoded(framing: Framing, piece: bytes) -> bytes:

@@ -51,7 +51,7 @@ class ClientSide:
     async def next_request(self) -> RequestHead | None:
         """The next request head; None when the client is done or was idle too long. Raises ProtocolError."""
         receiver = self.receiver
-        head = receiver.next_request()
+        head = receiver.next_request() if receiver.has_data else None
         if head is None:
             head = await self._wait_for_request()
         self.body_begun = self.body_complete = head is not None and head.framing.kind is FramingKind.NONE
@@ -191,14 +191,14 @@ class OriginSide:
         """The next response head, 1xx included. Raises StaleConnection, UpstreamError."""
         receiver = self.receiver
         try:
-            while (head := receiver.next_response(method)) is None:
-                if receiver.at_eof:
-                    raise StaleConnection("the server closed the connection without an answer")
+            while not receiver.has_data or (head := receiver.next_response(method)) is None:
                 data = await self._read(self.settings.idle_timeout)
                 if data:
                     receiver.feed(data)
-                else:
-                    receiver.feed_eof()
+                    continue
+                receiver.feed_eof()
+                if not receiver.has_data:
+                    raise StaleConnection("the server closed the connection without an answer")
         except ProtocolError as exc:
             raise _broken(exc) from exc
         except ConnectionClosed as exc:

@@ -65,7 +65,7 @@ async def _serve_requests(session: Session, client: ClientSide, scope: Scope) ->
             if not head.keep_alive or client.stream.closing:
                 return True
         elif not await _serve_request(session, client, scope, head, target):
-            return not client.body_complete
+            return head.keep_alive or not client.body_complete
     return False
 
 

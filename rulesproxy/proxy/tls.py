@@ -149,11 +149,13 @@ async def _handshake(session: Session, stream: PeekableStream, name: str, hello:
         if not isinstance(data.ssl_context, ssl.SSLContext):
             raise TLSError("an addon left no SSL context")
         inner = await TLSStream.server(stream, data.ssl_context, core.settings.tls_timeout)
-    except (TLSError, ConnectionClosed, CertificateError) as exc:
+    except BaseException as exc:
         client.error = f"TLS handshake with the client failed: {exc}"
-        log.warning("TLS to %s: %s. Does the client trust this proxy's CA?", name, exc)
         if core.addons.active(TlsFailedClientHook):
             await core.addons.fire(TlsFailedClientHook(data))
+        if not isinstance(exc, TLSError | ConnectionClosed | CertificateError):
+            raise
+        log.warning("TLS to %s: %s. Does the client trust this proxy's CA?", name, exc)
         return None
     _note_agreement(client, inner)
     if core.addons.active(TlsEstablishedClientHook):

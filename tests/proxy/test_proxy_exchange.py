@@ -333,6 +333,31 @@ async def test_an_addon_may_refuse_what_is_too_large(make_proxy: MakeProxy) -> N
         assert origin.connections == []
 
 
+@pytest.mark.parametrize("complete", [True, False])
+async def test_a_response_set_after_the_body_has_streamed_is_the_answer(make_proxy: MakeProxy, complete: bool) -> None:
+    async def patient(connection: OriginConnection) -> None:
+        await connection.read_to_end()
+
+    proxy = await make_proxy(at("request", lambda flow: setattr(flow, "response", Response.make(403, "late"))))
+    async with run_origin(patient) as origin:
+        reader, writer = await proxy.connect()
+        async with asyncio.timeout(SECONDS):
+            writer.write(request(origin.port, "POST", "Content-Length: 4\r\nConnection: close\r\n",
+                                 b"abcd" if complete else b"ab"))
+            if not complete:
+                await origin.wait_for_connections(1)
+                writer.write(b"cd")
+            assert (await reader.read()).endswith(b"\r\n\r\nlate")
+        writer.close()
+
+
+async def test_interim_answers_do_not_go_on_for_ever(make_proxy: MakeProxy) -> None:
+    proxy = await make_proxy()
+    async with run_origin(b"HTTP/1.1 102 Processing\r\n\r\n" * 1000) as origin:
+        answer = await receive(proxy, request(origin.port, version="1.0"))
+        assert answer.startswith(b"HTTP/1.1 502 ")
+
+
 # --- failures -----------------------------------------------------------------------------------------------------
 
 async def test_a_silent_origin_is_a_504(make_proxy: MakeProxy) -> None:
