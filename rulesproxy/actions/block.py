@@ -120,8 +120,7 @@ def build(node: Node, context: Context) -> list[Effect]:
         phases = answer_phases(context)
     else:
         phases = _EARLY if context.visible & _EARLY else frozenset((Phase.RESPONSE,))
-    needs_plaintext = page or not context.visible & (_EARLY - {Phase.REQUEST})
-    return [effect(context, node, Block, args, phases=phases, slot=Slot.ANSWER, needs_plaintext=needs_plaintext)]
+    return [effect(context, node, Block, args, phases=phases, slot=Slot.ANSWER, needs_plaintext=page)]
 
 
 def as_body(text: Any) -> Any:
