@@ -17,7 +17,7 @@ EXAMPLE = """\
 version: 1
 rules:
   - name: logged-in
-    match: {cookies: {session: {present: true}}}
+    match: {host: shop.example, cookies: {session: {present: true}}}
     action: {rewrite: {headers: {set: {x-logged-in: "yes"}}}}
     tests:
       - {request: {url: "http://shop.example/", headers: {Cookie: "a=b; session=42"}}, expect: {rule: logged-in}}

@@ -17,7 +17,7 @@ EXAMPLE = """\
 version: 1
 rules:
   - name: beta-testers
-    match: {headers: {x-group: [beta, staff]}}
+    match: {host: shop.example, headers: {x-group: [beta, staff]}}
     action: {rewrite: {headers: {set: {x-beta: "1"}}}}
     tests:
       - {request: {url: "http://shop.example/", headers: {X-Group: beta}}, expect: {rule: beta-testers}}

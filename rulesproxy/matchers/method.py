@@ -16,7 +16,7 @@ EXAMPLE = """\
 version: 1
 rules:
   - name: read-only
-    match: {method: [POST, PUT, PATCH, DELETE]}
+    match: {host: shop.example, method: [POST, PUT, PATCH, DELETE]}
     action: {respond: {status: 405, body: read only}}
     tests:
       - {request: DELETE http://shop.example/items/1, expect: {rule: read-only, status: 405}}

@@ -13,7 +13,7 @@ EXAMPLE = """\
 version: 1
 rules:
   - name: item
-    match: {path: "/items/{id:int}"}
+    match: {host: shop.example, path: "/items/{id:int}"}
     action: {respond: {body: "item ${path.id}"}}
     tests:
       - {request: GET http://shop.example/items/42, expect: {rule: item, body: item 42}}

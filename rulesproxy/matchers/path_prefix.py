@@ -16,7 +16,7 @@ EXAMPLE = """\
 version: 1
 rules:
   - name: api-is-down
-    match: {path_prefix: /api}
+    match: {host: shop.example, path_prefix: /api}
     action: {respond: {status: 503, body: down}}
     tests:
       - {request: GET http://shop.example/api/items, expect: {rule: api-is-down, status: 503}}

@@ -14,7 +14,7 @@ EXAMPLE = """\
 version: 1
 rules:
   - name: old-api
-    match: {path_regex: "^/v([12])/"}
+    match: {host: shop.example, path_regex: "^/v([12])/"}
     action: {respond: {status: 410, body: "version ${match.1} is gone"}}
     tests:
       - {request: GET http://shop.example/v2/items, expect: {rule: old-api, body: version 2 is gone}}

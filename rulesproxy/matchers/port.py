@@ -15,7 +15,7 @@ EXAMPLE = """\
 version: 1
 rules:
   - name: no-debug-ports
-    match: {port: [9229, 8000-8999]}
+    match: {host: shop.example, port: [9229, 8000-8999]}
     action: {block: {status: 403}}
     tests:
       - {request: "GET http://shop.example:8080/", expect: {rule: no-debug-ports, status: 403}}

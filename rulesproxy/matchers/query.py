@@ -17,7 +17,7 @@ EXAMPLE = """\
 version: 1
 rules:
   - name: far-pages
-    match: {path: /search, query: {page: {gt: 100}}}
+    match: {host: shop.example, path: /search, query: {page: {gt: 100}}}
     action: {respond: {status: 404, body: no such page}}
     tests:
       - {request: "GET http://shop.example/search?q=a&page=101", expect: {rule: far-pages, status: 404}}

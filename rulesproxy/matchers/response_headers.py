@@ -17,7 +17,7 @@ EXAMPLE = """\
 version: 1
 rules:
   - name: no-server-name
-    match: {response_headers: {server: {present: true}}}
+    match: {host: shop.example, response_headers: {server: {present: true}}}
     action: {rewrite: {response_headers: {remove: [server]}}}
     tests:
       - request: GET http://shop.example/

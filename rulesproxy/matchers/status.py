@@ -15,7 +15,7 @@ EXAMPLE = """\
 version: 1
 rules:
   - name: friendly-errors
-    match: {status: [404, 5xx]}
+    match: {host: shop.example, status: [404, 5xx]}
     action: {respond: {status: 503, body: back soon}}
     tests:
       - {request: GET http://shop.example/, upstream: {status: 502}, expect: {rule: friendly-errors, status: 503}}

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from decimal import Decimal
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rulesproxy.compiler.ir import All
-from rulesproxy.compiler.operators import TextOperator
+from rulesproxy.compiler.operators import Glob, GlobOperator, TextOperator
+from rulesproxy.compiler.source import Position
 from rulesproxy.compiler.strings import Condition, StringMatcher
 from rulesproxy.compiler.writer import Module
+from rulesproxy.matchers.query import QueryLeaf
+from rulesproxy.runtime.patterns import glob_source
 from rulesproxy.runtime.text import BadRegex, Regex, decimal, elements
 from tests.matchers.matcher_kit import (
     answer,
@@ -242,3 +246,28 @@ def test_decimals_are_exact():
     assert decimal("0.1") == Decimal("0.1")
     assert decimal("9" * 400 + ".5") == Decimal("9" * 400 + ".5")
     assert decimal(" 1") is None
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_hostile_names_and_values_stay_text(name, value):
+    rule = QueryLeaf(Position("rules.yaml", 1, 1), name, StringMatcher((
+        Condition((TextOperator("exact", frozenset((value, value + "'\n")), fold=True).folded(),)),
+        Condition((TextOperator("contains", frozenset((value + "\\", '"' + value))),)),
+    )))
+    x = http(f"http://a.example/?{quote(name, safe='')}={quote(value, safe='')}")
+    assert matches(rule, x)
+
+
+@given(st.text(alphabet="ab*", max_size=8), st.text(alphabet="ab\n", max_size=8))
+def test_globs_mean_what_they_mean_by_definition(glob, value):
+    def fits(pattern: str, text: str) -> bool:
+        if not pattern:
+            return not text
+        if pattern[0] == "*":
+            return any(fits(pattern[1:], text[n:]) for n in range(len(text) + 1))
+        return text[:1] == pattern[0] and fits(pattern[1:], text[1:])
+
+    operator = GlobOperator((Glob(glob, glob_source(glob)),))
+    module = Module()
+    emitted = run_module(module, operator.emit(module, "x").yes)(value)
+    assert operator.holds(value) is bool(emitted) is fits(glob, value)
