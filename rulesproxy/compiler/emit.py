@@ -217,7 +217,11 @@ class _RulePrinter:
         return local
 
     def _print_act(self, operations: list[tuple[Effect, str]], slots: str) -> None:
-        self._line(f"d.act({self.me}, {slots})" if slots else f"d.act({self.me})")
+        passes = any(effect.kind == "pass" for effect in self.effects)
+        if passes:
+            self._line(f"d.leave({self.me})")
+        else:
+            self._line(f"d.act({self.me}, {slots})" if slots else f"d.act({self.me})")
         for effect, name in operations:
             if effect.kind == "slot" and effect.slot is not None:
                 self._line(f"d.{_SLOT_ATTRIBUTES[effect.slot]} = {name}")
@@ -229,9 +233,7 @@ class _RulePrinter:
             self._line(f"d.notes += {_tuple_of(notes)}")
         if self.phase is Phase.REQUEST and any(e.reads_response_body for e in self.rule.effects_in(Phase.RESPONSE)):
             self._line("d.reads_response = True")
-        if any(effect.kind == "pass" for effect in self.effects):
-            self._line(f"d.leave({self.me})")
-        elif self.rule.stop:
+        if self.rule.stop and not passes:
             self._line("d.stopped = True")
 
 

@@ -1,7 +1,8 @@
 """The reference interpreter: the rule language read straight from the IR, as plainly as possible and as slow as it is.
 
 It is the oracle for compiled rules. Leaf predicates are shared with them (they have tables of their own); order,
-slots, waiting and the composition of edits are written here a second time, on purpose and without any index.
+slots and waiting are written here a second time, on purpose and without any index. (Edits are composed in `runtime`;
+the tests have a second composition of their own.)
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from rulesproxy.compiler.emit import evaluate
 from rulesproxy.compiler.ir import All, AnyOf, Effect, Not, Predicate, Rule
 from rulesproxy.runtime.op import Op
 from rulesproxy.runtime.phase import Phase, Slot
+from rulesproxy.runtime.ruleset import TemplateError
 
 
 @dataclass(slots=True)
@@ -27,6 +29,9 @@ class Outcome:
     acted: list[str] = field(default_factory=list)
     overruled: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    #: a response rule that may match wants to read the response body
+    reads_response: bool = False
+    #: the rule that raised where that refuses the exchange; others that raise count as not matched
     failed: str | None = None
 
 
@@ -62,9 +67,40 @@ def interpret(rules: Sequence[Rule], phase: Phase, x: Any, *, ready: bool, acted
     """
     outcome = Outcome()
     for rule in sorted((rule for rule in rules if rule.enabled), key=lambda rule: -rule.priority):
-        if _takes_effect(rule, phase, x, ready, acted_before, outcome) and (rule.stop or _passes(rule, phase)):
+        if phase is Phase.REQUEST and not rule.effects_in(phase):
+            _look_ahead(rule, x, ready, outcome)
+        elif _takes_effect(rule, phase, x, ready, acted_before, outcome) and (rule.stop or _passes(rule, phase)):
+            break
+        if outcome.failed is not None:
             break
     return outcome
+
+
+def _look_ahead(rule: Rule, x: Any, ready: bool, outcome: Outcome) -> None:
+    """A rule that acts on the response only, and reads a body for it: the request phase has to see to that."""
+    later = rule.effects_in(Phase.RESPONSE)
+    if _may_hold(rule.predicate, x) is False:
+        return
+    if any(effect.reads_request_body for effect in later) and not ready:
+        outcome.waiting.append(rule.name)
+    if any(effect.reads_response_body for effect in later):
+        outcome.reads_response = True
+
+
+def _may_hold(predicate: Predicate, x: Any) -> bool | None:
+    """The truth at the request; None where only the response can tell."""
+    match predicate:
+        case All(items):
+            values = [_may_hold(item, x) for item in items]
+            return False if False in values else None if None in values else True
+        case AnyOf(items):
+            values = [_may_hold(item, x) for item in items]
+            return True if True in values else None if None in values else False
+        case Not(item):
+            value = _may_hold(item, x)
+            return None if value is None else not value
+        case _:
+            return predicate.holds(x) if Phase.REQUEST in predicate.PHASES else None
 
 
 def _takes_effect(rule: Rule, phase: Phase, x: Any, ready: bool, acted_before: Sequence[str],
@@ -90,8 +126,9 @@ def _takes_effect(rule: Rule, phase: Phase, x: Any, ready: bool, acted_before: S
         return False
     try:
         operations = [(effect, evaluate(effect, x)) for effect in effects if effect.kind != "pass"]
-    except Exception as exc:  # the compiled rule raises the same: both count as failed
-        outcome.failed = f"{rule.name}: {type(exc).__name__}"
+    except Exception as exc:  # the compiled rule raises the same
+        if isinstance(exc, TemplateError) or _refuses_on_error(rule):
+            outcome.failed = rule.name
         return False
     outcome.acted.append(rule.name)
     outcome.winners.update(dict.fromkeys(wanted, rule.name))
@@ -103,7 +140,17 @@ def _takes_effect(rule: Rule, phase: Phase, x: Any, ready: bool, acted_before: S
     if _passes(rule, phase):
         for slot in Slot.ALL:
             outcome.winners.setdefault(slot, rule.name)
+    if phase is Phase.REQUEST and any(effect.reads_response_body for effect in rule.effects_in(Phase.RESPONSE)):
+        outcome.reads_response = True
     return True
+
+
+def _refuses_on_error(rule: Rule) -> bool:
+    """Whether the exchange is refused when the rule itself fails (rule-language 4.8)."""
+    if rule.on_error is not None:
+        return rule.on_error == "refuse"
+    return any(effect.op.__name__ == "Block" or dict(effect.args).get("verdict") == "refuse"
+               for effect in rule.effects)
 
 
 def _reads_body(rule: Rule, effects: Sequence[Effect], phase: Phase) -> bool:
