@@ -131,18 +131,14 @@ class App:
 
     async def serve(self) -> None:
         """Start, run until `shutdown`, SIGINT or SIGTERM, then stop. A second signal ends the process at once."""
-        self._take_signals()
+        self.take_signals()
         await self.start()
         self.announce()
         await self.wait()
         await self.stop()
 
-    async def wait(self) -> None:
-        """Until somebody asked for the end."""
-        await self._stopping.wait()
-        log.info("stopping: open exchanges have %g s to finish", self.options.grace)
-
-    def _take_signals(self) -> None:
+    def take_signals(self) -> None:
+        """From now on SIGINT and SIGTERM call `shutdown`; a second one ends the process at once."""
         loop = asyncio.get_running_loop()
 
         def first(signals: Sequence[signal.Signals]) -> None:
@@ -154,6 +150,16 @@ class App:
         both = (signal.SIGINT, signal.SIGTERM)
         for number in both:
             loop.add_signal_handler(number, first, both)
+
+    @property
+    def stopping(self) -> bool:
+        """True once `shutdown` was called."""
+        return self._stopping.is_set()
+
+    async def wait(self) -> None:
+        """Until somebody asked for the end."""
+        await self._stopping.wait()
+        log.info("stopping: open exchanges have %g s to finish", self.options.grace)
 
     # --- starting ----------------------------------------------------------------------------------------------
 

@@ -86,6 +86,7 @@ class Reloader:
         self._installing = False
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._judged = asyncio.Event()
         options.observe(self._option_changed)
 
     # --- building ------------------------------------------------------------------------------------------------
@@ -107,21 +108,30 @@ class Reloader:
     async def reload(self) -> bool:
         """Look at the files once. True if other rules are live now."""
         candidate = await self._build_off_loop()
-        program, self._folders = candidate.program, candidate.folders
+        self._folders = candidate.folders
+        swapped = self._take(candidate)
+        self._judged.set()
+        self._judged = asyncio.Event()
+        return swapped
+
+    async def judged(self) -> None:
+        """Wait until the files were looked at once more; `state` then says what came of it."""
+        await self._judged.wait()
+
+    def _take(self, candidate: _Candidate) -> bool:
+        program = candidate.program
         if program.rules is None:
             self._reject(program)
-            return False
-        if program.digest == self.state.live:
+        elif program.digest == self.state.live:
             self._as_before()
-            return False
-        if program.digest == self._vetoed_digest:
-            return False
-        try:
-            self._install(program, candidate.difference)
-        except OptionsError as exc:
-            self._vetoed(program, exc)
-            return False
-        return True
+        elif program.digest != self._vetoed_digest:
+            try:
+                self._install(program, candidate.difference)
+            except OptionsError as exc:
+                self._vetoed(program, exc)
+            else:
+                return True
+        return False
 
     async def _build_off_loop(self) -> _Candidate:
         before = sys.getswitchinterval()
