@@ -17,7 +17,6 @@ from rulesproxy import logs
 def untouched_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    root.handlers[:] = []  # the test runner's own capture cannot report what is hostile here
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -25,6 +24,7 @@ def untouched_logging() -> Iterator[None]:
 
 def capture(json_lines: bool = False, level: int = logging.INFO) -> io.StringIO:
     stream = io.StringIO()
+    logging.getLogger().handlers[:] = []  # the test runner's own capture cannot report what is hostile here
     logs.setup(json_lines=json_lines, level=level, stream=stream)
     return stream
 
