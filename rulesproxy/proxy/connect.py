@@ -83,9 +83,8 @@ async def open_tunnel(session: Session, client: ClientSide, head: RequestHead, i
     flow.live = False
     if addons.active(HttpConnectedHook):
         await addons.fire(HttpConnectedHook(flow))
-    route = flow.route
-    destination = ((route and route.host) or flow.request.host, (route and route.port) or flow.request.port)
-    return Scope(tunnel=Tunnel(session.client, host, port, pinned=flow.pinned), destination=destination, name=host)
+    return Scope(tunnel=Tunnel(session.client, host, port, pinned=flow.pinned),
+                 destination=(flow.request.host, flow.request.port), name=host, route=flow.route)
 
 
 def _success(response: Response) -> bool:

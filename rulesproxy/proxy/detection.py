@@ -45,7 +45,7 @@ async def detect_protocol(session: Session, stream: PeekableStream, scope: Scope
     if protocol is Protocol.HTTP2 and session.core.addons.policy.tls_decision(scope.tunnel).verdict is not (
             TlsVerdict.RELAY):
         log.warning("tunnel to %s:%d: HTTP/2 without TLS is not available yet, and rules need to see it",
-                    *scope.destination)
+                    *scope.relay_destination)
         return None
     if protocol is Protocol.OTHER and (session.client.alpn == b"http/1.1" or _HTTP_LIKE.match(stream.buffered)):
         return Protocol.HTTP1
@@ -98,7 +98,7 @@ async def _client_speaks_first(session: Session, stream: PeekableStream, scope: 
         server, origin = await open_origin(session, scope)
     except UpstreamError as exc:
         # Whatever the client wanted may not need this server at all: rules can answer instead.
-        log.info("tunnel to %s:%d, whose client is silent: %s", *scope.destination, exc)
+        log.info("tunnel to %s:%d, whose client is silent: %s", *scope.relay_destination, exc)
         try:
             return bool(await _peek(session, stream, 1, settings.head_timeout))
         except TimeoutError:

@@ -42,6 +42,7 @@ from rulesproxy.proxy.framing import (
     sized,
     streamed_framing,
     whole_request_framing,
+    without_http3,
 )
 from rulesproxy.proxy.http1 import CONTINUE, ClientGone, ClientSide, OriginSide, StaleConnection
 from rulesproxy.proxy.http_hooks import FlowEvents, Stopped
@@ -182,7 +183,8 @@ class Exchange:
         if flow.pacing is not None:
             await asyncio.sleep(flow.pacing.request)
         head = await self._converse()
-        flow.response = Response(head.status, head.reason, Headers(head.fields), None, head.version)
+        fields = without_http3(head.fields) if self._scope.decrypted else head.fields
+        flow.response = Response(head.status, head.reason, Headers(fields), None, head.version)
         await self._respond(self._origin, Received(head.fields, head.framing))
 
     async def _converse(self) -> ResponseHead:

@@ -162,3 +162,17 @@ def _bodyless_fields(fields: Fields, request: Request, response: Response) -> Fi
 
 def _without(fields: Fields, unwanted: list[Field]) -> Fields:
     return tuple([field for field in fields if field not in unwanted]) if unwanted else fields
+
+
+def without_http3(fields: Fields) -> Fields:
+    """Response fields without the offer to go on over HTTP/3, which would pass the proxy by (rule-language 5.1)."""
+    if not any(name.lower() == b"alt-svc" for name, _ in fields):
+        return fields
+    kept: list[Field] = []
+    for name, value in fields:
+        if name.lower() == b"alt-svc":  # RFC 7838 §3: a list of protocol="authority" with parameters
+            value = b",".join(item for item in value.split(b",") if not item.strip().lower().startswith(b"h3"))
+            if not value.strip():
+                continue
+        kept.append((name, value))
+    return tuple(kept)

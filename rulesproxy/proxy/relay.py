@@ -86,7 +86,7 @@ class Splice:
 async def open_origin(session: Session, scope: Scope) -> tuple[Server, Stream]:
     """Connect a tunnel's server; in a decrypted tunnel with TLS of our own. Raises UpstreamError."""
     core, client = session.core, session.client
-    host, port = scope.destination
+    host, port = scope.relay_destination
     if not scope.decrypted:
         return await core.upstream.open_tunnel(client, host, port)
     server = Server((host, port))
@@ -99,7 +99,7 @@ async def relay_tunnel(session: Session, stream: PeekableStream, scope: Scope) -
     try:
         server, origin = scope.opened or await open_origin(session, scope)
     except UpstreamError as exc:
-        log.warning("tunnel to %s:%d: %s", *scope.destination, exc)
+        log.warning("tunnel to %s:%d: %s", *scope.relay_destination, exc)
         stream.abort()
         return
     scope.opened = None

@@ -23,6 +23,8 @@ class Scope:
     tunnel: Tunnel | None = None
     #: Where the tunnel leads: its target, unless a hook moved it.
     destination: Address = ("", 0)
+    #: Where connect rules send the tunnel as long as it is relayed; what is decrypted is routed request by request.
+    route: Route | None = None
     #: The name the client connected to, which Host must agree with (rule-language 2.4).
     name: str = ""
     #: A server connection made before the client said anything.
@@ -31,6 +33,13 @@ class Scope:
     @property
     def decrypted(self) -> bool:
         return self.scheme == "https"
+
+    @property
+    def relay_destination(self) -> Address:
+        """Where the tunnel leads if its bytes are passed on untouched."""
+        host, port = self.destination
+        route = self.route or _NO_ROUTE
+        return route.host or host, route.port or port
 
     def target(self, flow: HTTPFlow, received: Address, verify: bool) -> Target:
         """What the upstream pool is asked for (the table of rule-language 3.2).

@@ -53,6 +53,8 @@ class TlsStartClientHook(Hook):
 
 @dataclass(slots=True)
 class TlsEstablishedClientHook(Hook):
+    """TLS with the client is up."""
+
     data: TlsData
 
 
@@ -78,9 +80,7 @@ async def serve_tls(session: Session, stream: PeekableStream, scope: Scope) -> N
     session.decided(tunnel, decision)
     match decision.verdict:
         case TlsVerdict.RELAY:
-            if decision.route is not None:
-                host, port = scope.destination
-                scope.destination = (decision.route.host or host, decision.route.port or port)
+            scope.route = decision.route or scope.route
             await relay_tunnel(session, stream, scope)
         case TlsVerdict.REFUSE:
             log.info("TLS to %s:%d refused%s", tunnel.name, tunnel.port,

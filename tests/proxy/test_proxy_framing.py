@@ -20,6 +20,7 @@ from rulesproxy.proxy.framing import (
     whole_request_framing,
     with_framing,
     with_host,
+    without_http3,
 )
 
 FIELDS = ((b"A", b"1"), (b"Content-Length", b"5"), (b"B", b"2"))
@@ -89,3 +90,12 @@ def test_lengths_of_responses_without_a_body(method: str, status: int, expected:
     ("multipart/x-mixed-replace;boundary=x", True), ("text/html", False), (None, False)])
 def test_endless_types(content_type: str | None, endless: bool) -> None:
     assert is_endless(content_type) is endless
+
+
+@pytest.mark.parametrize("value, left", [
+    (b'h3=":443"; ma=86400', None), (b'h3-29=":443", h2=":443"', b' h2=":443"'), (b'h2="alt:443"', b'h2="alt:443"'),
+    (b"clear", b"clear"),
+])
+def test_an_intercepted_answer_does_not_offer_http3(value: bytes, left: bytes | None) -> None:
+    fields = without_http3(((b"Alt-Svc", value), (b"x", b"y")))
+    assert fields == ((((b"Alt-Svc", left),) if left is not None else ()) + ((b"x", b"y"),))

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from rulesproxy.model.effects import Route
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.http import Response
 from rulesproxy.model.policy import TlsDecision, TlsVerdict
@@ -180,6 +181,30 @@ async def test_a_hook_may_move_the_tunnel(make_proxy: MakeProxy, origin_ca: Orig
             await writer.start_tls(trusting(proxy), server_hostname="localhost")
             writer.write(get("localhost:1"))
             assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("verdict", [TlsVerdict.RELAY, TlsVerdict.INTERCEPT])
+async def test_a_connect_route_holds_only_while_the_tunnel_is_relayed(
+        make_proxy: MakeProxy, origin_ca: OriginCA, verdict: TlsVerdict) -> None:
+    """What is decrypted is routed request by request: the route of the CONNECT must not add up with it."""
+    class Routing:
+        port = 0
+
+        def http_connect(self, flow: HTTPFlow) -> None:
+            flow.route = Route(port=self.port)
+
+    routing = Routing()
+    proxy = await make_proxy(routing, Verdict(verdict))
+    async with (run_origin(OK, tls=origin_ca.server_context("localhost")) as here,
+                run_origin(OK, tls=origin_ca.server_context("localhost")) as there):
+        routing.port = there.port
+        async with tunnel(proxy, here.port) as (reader, writer):
+            context = trusting(proxy)
+            context.load_verify_locations(str(origin_ca.pem))
+            await writer.start_tls(context, server_hostname="localhost")
+            writer.write(get(f"localhost:{here.port}"))
+            assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")
+        assert (len(here.connections), len(there.connections)) == ((0, 1) if verdict is TlsVerdict.RELAY else (1, 0))
 
 
 # --- relayed and refused ------------------------------------------------------------------------------------------
