@@ -196,10 +196,11 @@ def test_dnspython_reads_the_same_message(name: str, records: list[RR]) -> None:
 
 @given(plain_names, st.lists(known, max_size=6))
 def test_we_read_what_dnspython_writes(name: str, records: list[RR]) -> None:
-    """dnspython compresses names inside record data: they must come out whole."""
+    """dnspython compresses names inside record data: they must come out whole. It may point at the same name in
+    another case, so case is not compared here."""
     theirs = dns.message.from_wire(DNSMessage.make_query(name).succeed(records).packed, one_rr_per_rrset=True)
     ours = DNSMessage.unpack(theirs.to_wire())
-    assert [(r.type, r.data) for r in ours.answers] == [(r.type, r.data) for r in records]
+    assert [(r.type, r.data.lower()) for r in ours.answers] == [(r.type, r.data.lower()) for r in records]
 
 
 @given(st.binary(max_size=80))
