@@ -226,8 +226,9 @@ class _Simulation:
 
     def _respond(self, exchange: Exchange, sent_body: bytes) -> None:
         flow = exchange.flow
-        if flow.response is None and flow.local_file is not None:
-            self._take(exchange, self.world.files.open(flow.local_file, flow.request))
+        local, flow.local_file = flow.local_file, None
+        if flow.response is None and local is not None:
+            self._take(exchange, self.world.files.open(local, flow.request))
         elif flow.response is None:
             if flow.request.raw_content is None:
                 flow.request.raw_content = sent_body  # it streams
@@ -260,6 +261,8 @@ class _Simulation:
             if response.raw_content is None and len(body) <= self.world.body_limit:
                 response.raw_content = body
             exchange.response_body()
+        if flow.local_file is not None:
+            flow.response = self.world.files.open(flow.local_file, flow.request)
         if exchange.rules.has(Phase.RESPONSE) and exchange.facts.response is not None:
             self.out.see(View(Phase.RESPONSE, exchange.facts, exchange.decisions.get(Phase.RESPONSE)))
 

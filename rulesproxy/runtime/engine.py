@@ -107,12 +107,13 @@ class Exchange:
         flow = self.flow
         for rule, note in decision.notes:
             note.apply(flow, rule)
-        self._guarded(decision, lambda: apply_request(decision.edits, flow))
+        if not self._guarded(decision, lambda: apply_request(decision.edits, flow)):
+            return
         if decision.answer is not None:
             self._guarded(decision, lambda: self._answer(decision))
             return  # a filled answer leaves route and via unused (4.3)
-        if decision.route is not None:
-            self._guarded(decision, lambda: self._route(decision))
+        if decision.route is not None and not self._guarded(decision, lambda: self._route(decision)):
+            return
         if decision.reads_response:
             ask_for_whole_bodies(flow)
 
@@ -124,7 +125,8 @@ class Exchange:
             note.apply(self.flow, rule)
         if decision.answer is not None:
             self._guarded(decision, lambda: self._answer(decision))
-        self._guarded(decision, lambda: apply_response(decision.edits, self.flow))
+        if not self.flow.own_page:  # a block page is not rewritten (4.6)
+            self._guarded(decision, lambda: apply_response(decision.edits, self.flow))
 
     def _route(self, decision: Decision) -> None:
         assert decision.route is not None
@@ -136,14 +138,16 @@ class Exchange:
         self.flow.rule = rule.name
         decision.answer.apply(self.flow, rule)
 
-    def _guarded(self, decision: Decision, step: Callable[[], object]) -> None:
-        """A value that must not be sent shows up while it is applied: refuse for it."""
+    def _guarded(self, decision: Decision, step: Callable[[], object]) -> bool:
+        """A value that must not be sent shows up while it is applied: refuse for it. False if that happened."""
         try:
             step()
         except TemplateError as exc:
             rule = decision.winners.get(Slot.ANSWER) or decision.winners.get(Slot.ROUTE) or decision.acted[0]
             self._on_error(rule, exc)
             self._refuse(exc.status, rule, str(exc))
+            return False
+        return True
 
     # --- refusing ------------------------------------------------------------------------------------------------
 
