@@ -6,8 +6,10 @@ changed is done again. It never raises for what users write: mistakes are diagno
 
 from __future__ import annotations
 
+import gc
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rulesproxy.compiler.build import Build, BuildCache, RuleFile, build
@@ -47,6 +49,10 @@ class Compiler:
 
     def compile(self, paths: Sequence[str], *, profile: str | None = None) -> Program:
         """Read, validate, build, check, emit and link. The last good program again if nothing changed since."""
+        with _no_collections():
+            return self._compile(paths, profile)
+
+    def _compile(self, paths: Sequence[str], profile: str | None) -> Program:
         result = build(paths, profile=profile, files=self._files, cache=self._cache)
         if result.report.has_errors:
             return Program(result, None)
@@ -65,6 +71,18 @@ class Compiler:
         """The file's module; the one from last time if nothing it depends on changed."""
         before, emitted = self._emitted.get(file.path, (None, None))
         return emitted if emitted is not None and before is file else emit_file(file.rules)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Nearly all that a build allocates stays alive: looking for cycles among it takes a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def digest_of(result: Build) -> str:
