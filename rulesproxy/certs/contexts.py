@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 import time
 from collections import OrderedDict
@@ -12,6 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from rulesproxy.certs.authority import Authority
 from rulesproxy.certs.files import CertificateError, private_file
+
+log = logging.getLogger("rulesproxy.certs")
 
 HTTP1 = ("http/1.1",)
 #: Leaves are made anew after this, far from their end, however long the process lives.
@@ -58,6 +61,7 @@ class ServerContexts:
             context.set_alpn_protocols(list(alpn))
         with private_file(authority.leaf_key_pem + leaf + authority.certificate_pem) as path:
             context.load_cert_chain(path)
+        log.debug("certificate made for %s", host)
         return context
 
 
