@@ -35,7 +35,7 @@ from rulesproxy.net.resolve import DnsResolver, Resolver, SystemResolver
 from rulesproxy.packaged import starter_rules
 from rulesproxy.proxy.dns import DnsServer
 from rulesproxy.proxy.local_file import LocalFiles
-from rulesproxy.proxy.modes import DEFAULT_HOST, DEFAULT_MODE_PORTS, Mode, parse_mode
+from rulesproxy.proxy.modes import Mode, parse_mode
 from rulesproxy.proxy.server import Proxy
 from rulesproxy.proxy.settings import Settings
 from rulesproxy.proxy.virtual_host import VIRTUAL_HOST, VirtualHost
@@ -66,6 +66,24 @@ def default_rules() -> tuple[tuple[str, ...], str]:
     if os.path.isdir("rules"):
         return ("rules",), "found here"
     return (str(starter_rules()),), "the starter rules, as there is no rules.yaml and no rules/ here"
+
+
+def listeners(options: ProxyOptions) -> list[Mode]:
+    """What the option `mode` asks for, and `regular` if that is no proxy. Raises OptionsError or StartupError."""
+    try:
+        modes = [parse_mode(spec) for spec in options.mode]
+    except ValueError as exc:
+        raise OptionsError(str(exc)) from None
+    if all(mode.name == DNS_MODE for mode in modes):
+        modes.insert(0, parse_mode("regular"))
+    for mode in modes:
+        if _is_loopback(mode.host):
+            continue
+        if not options.allow_remote:
+            raise StartupError(f"{mode} can be reached from other machines, and whoever reaches a proxy can use it; "
+                               "add --allow-remote if that is meant")
+        log.warning("%s can be reached from other machines: whoever reaches it can use it", mode)
+    return modes
 
 
 class App:
@@ -100,7 +118,7 @@ class App:
         """Listen and serve. Raises one of `errors.USER_ERRORS`; nothing is left running then."""
         ctx.options, ctx.master = self.options, self
         try:
-            modes = self._modes()
+            modes = listeners(self.options)
             self._compile_rules()
             self._enter_addons()
             self.authority = Authority.load_or_create(self._confdir)
@@ -162,25 +180,6 @@ class App:
         log.info("stopping: open exchanges have %g s to finish", self.options.grace)
 
     # --- starting ----------------------------------------------------------------------------------------------
-
-    def _modes(self) -> list[Mode]:
-        """The listeners asked for. Raises OptionsError or StartupError."""
-        try:
-            modes = [parse_mode(spec) for spec in self.options.mode]
-        except ValueError as exc:
-            raise OptionsError(str(exc)) from None
-        if all(mode.name == DNS_MODE for mode in modes):
-            modes.insert(0, Mode("regular", "", DEFAULT_HOST, DEFAULT_MODE_PORTS["regular"]))
-        for mode in modes:
-            if not _is_loopback(mode.host):
-                self._check_remote(mode)
-        return modes
-
-    def _check_remote(self, mode: Mode) -> None:
-        if not self.options.allow_remote:
-            raise StartupError(f"{mode} can be reached from other machines, and whoever reaches a proxy can use it; "
-                               "add --allow-remote if that is meant")
-        log.warning("%s can be reached from other machines: whoever reaches it can use it, and its DNS answers", mode)
 
     def _compile_rules(self) -> None:
         """Raises StartupError with the diagnostics when the rules do not compile."""

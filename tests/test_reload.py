@@ -149,12 +149,10 @@ async def test_a_half_written_file_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(rule("a"))
     async with reloading(path) as running:
-        with open(path, "w") as file:
-            file.write(rule("b")[:-5])
-            file.flush()
-            await running.until(lambda: running.state.rejected == 1)
-            assert running.names == ["a"]
-            file.write(rule("b")[-5:])
+        path.write_text(rule("b")[:-5])
+        await running.until(lambda: running.state.rejected == 1)
+        assert running.names == ["a"]
+        path.write_text(rule("b"))
         await running.until(lambda: running.names == ["b"])
 
 
