@@ -16,6 +16,7 @@ from rulesproxy.cli._rules import BROKEN, ServedFiles, compiled, print_json
 from rulesproxy.cli._rules import add_arguments as add_rules
 from rulesproxy.compiler.diagnostics import printable
 from rulesproxy.compiler.simulate import World
+from rulesproxy.compiler.testcase import TestCase
 from rulesproxy.compiler.testrun import TestResult, TestRun, render_failures, run_tests, summary
 from rulesproxy.errors import StartupError
 
@@ -45,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _json(run: TestRun) -> dict[str, Any]:
-    return {"passed": run.passed, "failed": run.failed, "untested_rules": list(run.untested),
-            "tests": [_test_json(result) for result in run.results]}
+    return {"passed": run.passed, "failed": run.failed, "skipped": [test.name for test in run.skipped],
+            "untested_rules": list(run.untested), "tests": [_test_json(result) for result in run.results]}
 
 
 def _test_json(result: TestResult) -> dict[str, Any]:
@@ -61,15 +62,21 @@ def _test_json(result: TestResult) -> dict[str, Any]:
 
 
 def _write_junit(path: Path, run: TestRun) -> None:
-    suite = ET.Element("testsuite", name="rulesproxy", tests=str(len(run.results)), failures=str(run.failed))
+    suite = ET.Element("testsuite", name="rulesproxy", tests=str(len(run.results)), failures=str(run.failed),
+                       skipped=str(len(run.skipped)))
     for result in run.results:
-        test = result.test
-        case = ET.SubElement(suite, "testcase", name=printable(test.name), classname=printable(test.rule or "tests"),
-                             file=printable(test.pos.file), line=str(test.pos.line))
+        case = _junit_case(suite, result.test)
         if not result.passed:
             text = render_failures(TestRun((result,)), printable)
             ET.SubElement(case, "failure", message=printable(text.splitlines()[0])).text = text
+    for test in run.skipped:
+        ET.SubElement(_junit_case(suite, test), "skipped", message="the rule is off")
     try:
         ET.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)
     except OSError as exc:
         raise StartupError(f"cannot write {path}: {exc.strerror}") from None
+
+
+def _junit_case(suite: ET.Element, test: TestCase) -> ET.Element:
+    return ET.SubElement(suite, "testcase", name=printable(test.name), classname=printable(test.rule or "tests"),
+                         file=printable(test.pos.file), line=str(test.pos.line))

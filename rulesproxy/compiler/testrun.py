@@ -53,13 +53,16 @@ class TestResult:
 
 @dataclass(frozen=True, slots=True)
 class TestRun:
-    """All results. `untested` names the enabled rules that no passed test made take effect."""
+    """All results. `untested` names the enabled rules that no passed test made take effect; `skipped` are tests that
+    stand under a rule that is off.
+    """
 
     __test__ = False
 
     results: tuple[TestResult, ...]
     untested: tuple[str, ...] = ()
     rules: int = 0
+    skipped: tuple[TestCase, ...] = ()
     passed: int = field(init=False)
     failed: int = field(init=False)
 
@@ -70,11 +73,13 @@ class TestRun:
 
 
 def run_tests(build: Build, world: World) -> TestRun:
-    """Run every test of the files, in order; each starts anew."""
-    results = tuple(_run(test, world) for test in build.tests)
+    """Run the tests of the files, in order; each starts anew. Those of a rule that is off are skipped."""
+    off = {rule.name for rule in build.rules if not rule.enabled}
+    results = tuple(_run(test, world) for test in build.tests if test.rule not in off)
     acted = {name for result in results if result.passed for outcome in result.outcomes for name in outcome.rules}
     enabled = [rule.name for rule in build.rules if rule.enabled]
-    return TestRun(results, tuple(name for name in enabled if name not in acted), len(enabled))
+    return TestRun(results, tuple(name for name in enabled if name not in acted), len(enabled),
+                   tuple(test for test in build.tests if test.rule in off))
 
 
 def _run(test: TestCase, world: World) -> TestResult:
@@ -240,6 +245,8 @@ def summary(run: TestRun) -> str:
     """The last line: how many passed, and which rules no test made act."""
     total = len(run.results)
     tests = f"{run.passed} of {total} tests passed" if run.failed else f"{total} test{'s' * (total != 1)} passed"
+    if run.skipped:
+        tests += f", {len(run.skipped)} skipped (their rule is off)"
     covered = run.rules - len(run.untested)
     return f"{tests}; {covered} of {run.rules} rules took effect in a test{_named(run.untested)}\n"
 
