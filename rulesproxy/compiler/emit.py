@@ -25,6 +25,7 @@ from rulesproxy.runtime.phase import Phase, Slot
 
 _SLOT_ATTRIBUTES = {Slot.ANSWER: "answer", Slot.ROUTE: "route", Slot.VIA: "via", Slot.TLS: "tls", Slot.NAME: "name"}
 _BODY_READY = {Phase.REQUEST: "x.request_ready", Phase.RESPONSE: "x.response_ready"}
+_BODY_OVER = {Phase.REQUEST: "x.request_over", Phase.RESPONSE: "x.response_over"}
 _PHASE = "rulesproxy.runtime.phase"
 TRUE = Test("True", "False")
 FALSE = Test("False", "True")
@@ -82,16 +83,20 @@ def slots_taken(effects: tuple[Effect, ...], phase: Phase) -> frozenset[Slot]:
 def emit_predicate(predicate: Predicate, module: Module) -> Test:
     match predicate:
         case All(items):
-            return _join([emit_predicate(item, module) for item in items], "and", TRUE)
+            return _join([emit_predicate(item, module) for item in items], "and", TRUE, FALSE)
         case AnyOf(items):
-            return _join([emit_predicate(item, module) for item in items], "or", FALSE)
+            return _join([emit_predicate(item, module) for item in items], "or", FALSE, TRUE)
         case Not(item):
             return emit_predicate(item, module).negated
         case _:
             return predicate.emit(module)
 
 
-def _join(tests: list[Test], word: str, empty: Test) -> Test:
+def _join(tests: list[Test], word: str, empty: Test, settled: Test) -> Test:
+    """`empty` is what no test at all comes to and adds nothing; one `settled` settles the matter."""
+    if settled in tests:
+        return settled
+    tests = [test for test in tests if test != empty]
     if not tests:
         return empty
     if len(tests) == 1:
@@ -190,12 +195,19 @@ class _RulePrinter:
             self._line("d.reads_response = True")
 
     def _print_wait(self) -> None:
-        everything = self.rule.effects if self.phase is Phase.REQUEST else self.effects
-        reads = (any(effect.reads_request_body for effect in everything) if self.phase is Phase.REQUEST
-                 else any(effect.reads_response_body for effect in everything))
-        if reads and self.phase in _BODY_READY:
-            self._line(f"if not {_BODY_READY[self.phase]}:")
-            self._line(f"    return d.wait({self.me})")
+        if self.phase not in _BODY_READY:
+            return
+        if self.phase is Phase.REQUEST:
+            readers = [effect for effect in self.rule.effects if effect.reads_request_body]
+        else:
+            readers = [effect for effect in self.effects if effect.reads_response_body]
+        if not readers:
+            return
+        ready = _BODY_READY[self.phase]
+        if all(effect.replaces_body for effect in readers):  # it need not be readable, as long as it is over
+            ready = f"({ready} or {_BODY_OVER[self.phase]})"
+        self._line(f"if not {ready}:")
+        self._line(f"    return d.wait({self.me})")
 
     def _slots(self) -> str:
         """The slots it needs, by name; empty for none."""

@@ -23,9 +23,9 @@ def literal(value: Any) -> str:
                 return f"float({str(value)!r})"
             return repr(value)
         case str():
-            return ascii(value)
+            return _in_double_quotes(ascii(value))
         case bytes():
-            return repr(value)
+            return "b" + _in_double_quotes(repr(value)[1:])
         case tuple():
             inner = ", ".join(literal(item) for item in value)
             return f"({inner},)" if len(value) == 1 else f"({inner})"
@@ -33,10 +33,22 @@ def literal(value: Any) -> str:
             return f"[{', '.join(literal(item) for item in value)}]"
         case frozenset():
             # Sorted by printed form: set order must not leak into the output (same files, same bytes).
-            return f"frozenset(({''.join(sorted(literal(item) + ', ' for item in value))}))"
+            inner = ", ".join(sorted(literal(item) for item in value))
+            return f"frozenset({{{inner}}})" if inner else "frozenset()"
         case dict():
             return "{" + ", ".join(f"{literal(k)}: {literal(v)}" for k, v in value.items()) + "}"
     raise TypeError(f"no literal for {type(value).__name__}")
+
+
+def _in_double_quotes(quoted: str) -> str:
+    """What `ascii` or `repr` printed with the quotes a formatter would choose: double, unless that escapes more."""
+    inner = quoted[1:-1]
+    if quoted[0] == '"':  # it contains single quotes and no double ones
+        return quoted
+    singles, doubles = inner.count("\\'"), inner.count('"')
+    if doubles > singles:
+        return quoted
+    return '"' + inner.replace("\\'", "'").replace('"', '\\"') + '"'
 
 
 class Module:
