@@ -70,6 +70,8 @@ class TlsStartServerHook(Hook):
 
 @dataclass(slots=True)
 class TlsEstablishedServerHook(Hook):
+    """TLS with the server is up, and its certificate was verified unless that is switched off."""
+
     data: TlsData
 
 
