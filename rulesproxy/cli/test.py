@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json("test", _json(results))
     else:
-        sys.stdout.write(render_failures(results, printable) + summary(results))
+        sys.stdout.write(render_failures(results) + summary(results))
     return 1 if results.failed else 0
 
 
@@ -67,7 +67,7 @@ def _write_junit(path: Path, run: TestRun) -> None:
     for result in run.results:
         case = _junit_case(suite, result.test)
         if not result.passed:
-            text = render_failures(TestRun((result,)), printable)
+            text = render_failures(TestRun((result,)))
             ET.SubElement(case, "failure", message=printable(text.splitlines()[0])).text = text
     for test in run.skipped:
         ET.SubElement(_junit_case(suite, test), "skipped", message="the rule is off")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rulesproxy.compiler.build import Build
+from rulesproxy.compiler.diagnostics import printable
 from rulesproxy.compiler.outcome import Outcome
 from rulesproxy.compiler.simulate import World, simulate
 from rulesproxy.compiler.source import Position
@@ -225,7 +226,7 @@ def _flag(value: bool) -> str:
 # --- reports ---------------------------------------------------------------------------------------------------------
 
 
-def render_failures(run: TestRun, printable: Callable[[str], str]) -> str:
+def render_failures(run: TestRun) -> str:
     """Each failure with its place, and expectation beside outcome."""
     lines = []
     for result in run.results:
@@ -254,5 +255,5 @@ def summary(run: TestRun) -> str:
 def _named(names: Sequence[str]) -> str:
     if not names:
         return ""
-    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    shown = ", ".join(map(printable, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
     return f" (not: {shown})"
