@@ -33,8 +33,8 @@ class Flow:
     """What flows of all protocols share. `metadata` is free for addons; `pinned` belongs to the rules."""
 
     __slots__ = (
-        "_id", "_metadata", "client_conn", "comment", "error", "is_replay", "live", "marked", "pinned", "server_conn",
-        "timestamp_created",
+        "__weakref__", "_id", "_metadata", "client_conn", "comment", "error", "is_replay", "live", "marked", "pinned",
+        "server_conn", "timestamp_created",
     )
 
     type: Literal["http", "dns", "tcp", "udp"]
@@ -84,7 +84,8 @@ class HTTPFlow(Flow):
     `raw_content` None, and the body streams unless the hook answers.
     """
 
-    __slots__ = ("body_overflow", "drop", "local_file", "own_page", "pacing", "request", "response", "route", "rule", "websocket")
+    __slots__ = ("body_overflow", "drop", "local_file", "own_page", "pacing", "request", "response", "route", "rule",
+                 "websocket")
 
     type = "http"
 

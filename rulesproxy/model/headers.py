@@ -41,8 +41,9 @@ class Headers(MutableMapping[str, str]):
 
     def first(self, name: bytes) -> bytes | None:
         """First value of the field `name` (given in lower case)."""
+        length = len(name)  # most names differ in length already, which is cheaper to see
         for key, value in self.fields:
-            if key.lower() == name:
+            if len(key) == length and key.lower() == name:
                 return value
         return None
 
@@ -56,6 +57,9 @@ class Headers(MutableMapping[str, str]):
         key = to_bytes(name)
         lower = key.lower()
         new = [(key, to_bytes(value)) for value in values]
+        if self.first(lower) is None:
+            self.fields = (*self.fields, *new)
+            return
         out: list[Field] = []
         for field in self.fields:
             if field[0].lower() != lower:

@@ -91,6 +91,10 @@ class MemoryStream:
             self._end()
 
     @property
+    def pending(self) -> bool:
+        return self._incoming.buffer.size > 0
+
+    @property
     def closing(self) -> bool:
         incoming = self._incoming
         return self._closed or incoming.eof or incoming.reset or self._outgoing.reader_gone

@@ -59,6 +59,10 @@ class PeekableStream:
         self.inner.abort()
 
     @property
+    def pending(self) -> bool:
+        return self._buffer.size > 0 or self.inner.pending
+
+    @property
     def closing(self) -> bool:
         return self.inner.closing
 

@@ -45,6 +45,11 @@ class Stream(Protocol):
     def abort(self) -> None: ...
 
     @property
+    def pending(self) -> bool:
+        """True when something has arrived that was not read: the next `read` has work to do before it waits."""
+        ...
+
+    @property
     def closing(self) -> bool:
         """True once the stream can no longer be used for a new exchange: closed here, or the peer has finished."""
         ...

@@ -121,6 +121,10 @@ class TCPStream(asyncio.Protocol):
         self._transport.abort()
 
     @property
+    def pending(self) -> bool:
+        return self._buffer.size > 0
+
+    @property
     def closing(self) -> bool:
         return self._closed or self._eof or self._lost.done() or self._transport.is_closing()
 

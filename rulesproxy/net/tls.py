@@ -164,6 +164,11 @@ class TLSStream:
         self.inner.abort()
 
     @property
+    def pending(self) -> bool:
+        return (self.inner.pending or self._incoming.pending > 0 or self._object.pending() > 0 or self._plain.size > 0
+                or self._failure is not None)
+
+    @property
     def closing(self) -> bool:
         return self._closed or self._eof or self.inner.closing
 

@@ -132,7 +132,7 @@ class Pump:
                 return piece
             if self._flow.error is not None:
                 raise Stopped
-            self.add((piece,))
+            self._queue(piece if self._transform is None else transformed(self._transform, piece))
             if self._size >= WRITE_SIZE:
                 await self.flush()
 

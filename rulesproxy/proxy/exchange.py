@@ -36,6 +36,7 @@ from rulesproxy.proxy.failures import error_page, log_failure
 from rulesproxy.proxy.framing import (
     NOTHING_RECEIVED,
     Received,
+    ReceivedParts,
     is_bodyless,
     is_endless,
     outgoing_request_fields,
@@ -166,7 +167,7 @@ class Exchange:
         try:
             response = flow.response = local.response
             length = int(response.headers.get("content-length", "0"))
-            await self._respond(PieceSource(local.pieces), Received(response.headers.fields, sized(length)))
+            await self._respond(PieceSource(local.pieces), ReceivedParts(response.headers.fields, sized(length)))
         finally:
             await local.pieces.aclose()
 
@@ -185,7 +186,7 @@ class Exchange:
         head = await self._converse()
         fields = without_http3(head.fields) if self._scope.decrypted else head.fields
         flow.response = Response(head.status, head.reason, Headers(fields), None, head.version)
-        await self._respond(self._origin, Received(head.fields, head.framing))
+        await self._respond(self._origin, head)
 
     async def _converse(self) -> ResponseHead:
         """Send the request and read the head of the final answer, over a second connection if the first was stale."""
@@ -213,7 +214,7 @@ class Exchange:
         else:
             framing = streamed_framing(self._head.framing, transformed=callable(request.stream), http10=False)
         head = serialize_request(request.method, request.path, outgoing_request_fields(
-            request, framing, Received(self._head.fields, self._head.framing),
+            request, framing, self._head,
             host=route.host_header if route is not None else None,
             drop_expect=self._head.expect_continue and (whole or self._flow.body_overflow is not None),
             keep_upgrade=self._upgrade))

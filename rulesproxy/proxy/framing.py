@@ -7,7 +7,7 @@ nothing an addon or a peer wrote about them survives by accident. It knows nothi
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from rulesproxy.codecs.http1 import (
     Framing,
@@ -27,6 +27,7 @@ UNTIL_CLOSE = Framing(FramingKind.UNTIL_CLOSE, 0)
 _CHUNKED_FIELD = (b"Transfer-Encoding", b"chunked")
 CLOSE_FIELD = (b"Connection", b"close")
 _FRAMING_FIELDS = frozenset((b"content-length", b"transfer-encoding"))
+_FRAMING_LENGTHS = frozenset(map(len, _FRAMING_FIELDS))
 #: Bodies that never end or whose pieces matter as they come: never collected (rule-language 5.2).
 _ENDLESS_TYPES = ("text/event-stream", "multipart/x-mixed-replace", "application/grpc")
 #: Methods whose empty body is worth a Content-Length (RFC 9110 §8.6).
@@ -71,14 +72,25 @@ def streamed_framing(received: Framing, *, transformed: bool, http10: bool) -> F
     return UNTIL_CLOSE if http10 else CHUNKED
 
 
-class Received(NamedTuple):
-    """What a message came with. While nobody replaced its fields, the framing they declare needs no second look."""
+class Received(Protocol):
+    """What a message came with: a head, mostly. While nobody replaced its fields, the framing they declare needs no
+    second look."""
+
+    @property
+    def fields(self) -> Fields: ...
+
+    @property
+    def framing(self) -> Framing: ...
+
+
+class ReceivedParts(NamedTuple):
+    """The same for what was not received as a head."""
 
     fields: Fields
     framing: Framing
 
 
-NOTHING_RECEIVED = Received((), NO_BODY)
+NOTHING_RECEIVED = ReceivedParts((), NO_BODY)
 
 
 def outgoing_request_fields(request: Request, framing: Framing, received: Received, *, host: str | None,
@@ -106,8 +118,8 @@ def outgoing_response_fields(request: Request, response: Response, framing: Fram
     """The fields of a response on its way to the client."""
     before = response.headers.fields
     fields = strip_hop_by_hop(before, keep_upgrade=keep_upgrade)
-    if framing.kind is FramingKind.LENGTH and fields is before is received.fields and framing == received.framing:
-        return fields
+    if framing.kind is FramingKind.LENGTH and before is received.fields and framing == received.framing:
+        return fields  # one Content-Length, which is right; Transfer-Encoding never travels on
     if framing.kind is not FramingKind.NONE:
         return with_framing(fields, framing)
     return _bodyless_fields(fields, request, response)
@@ -115,7 +127,8 @@ def outgoing_response_fields(request: Request, response: Response, framing: Fram
 
 def with_framing(fields: Fields, framing: Framing) -> Fields:
     """`fields` with the framing fields that `framing` needs; a Content-Length that is right already keeps its place."""
-    present = [field for field in fields if field[0].lower() in _FRAMING_FIELDS]
+    # Most names differ in length already, which is cheaper to see.
+    present = [field for field in fields if len(field[0]) in _FRAMING_LENGTHS and field[0].lower() in _FRAMING_FIELDS]
     kind = framing.kind
     if kind is FramingKind.LENGTH:
         value = b"%d" % framing.length

@@ -64,22 +64,26 @@ class FlowEvents:
 
     async def requestheaders(self) -> None:
         if self._addons.active(RequestheadersHook):
-            await self._fire(RequestheadersHook(self._flow))
+            await self._addons.fire(RequestheadersHook(self._flow))
+            self.check()
 
     async def request(self) -> None:
         if self._addons.active(RequestHook):
-            await self._fire(RequestHook(self._flow))
+            await self._addons.fire(RequestHook(self._flow))
+            self.check()
 
     async def responseheaders(self) -> None:
         if self._addons.active(ResponseheadersHook):
-            await self._fire(ResponseheadersHook(self._flow))
+            await self._addons.fire(ResponseheadersHook(self._flow))
+            self.check()
 
     async def response(self) -> None:
         if self.over:
             return
         self.over = True
         if self._addons.active(ResponseHook):
-            await self._fire(ResponseHook(self._flow))
+            await self._addons.fire(ResponseHook(self._flow))
+            self.check()
 
     async def error(self) -> None:
         if self.over:
@@ -87,10 +91,6 @@ class FlowEvents:
         self.over = True
         if self._addons.active(ErrorHook):
             await self._addons.fire(ErrorHook(self._flow))
-
-    async def _fire(self, hook: Hook) -> None:
-        await self._addons.fire(hook)
-        self.check()
 
     def check(self) -> None:
         """Raises Stopped if the flow was killed or dropped."""

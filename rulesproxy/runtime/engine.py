@@ -6,6 +6,7 @@ a tester cannot disagree with the proxy. The rule set is pinned when the exchang
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 
 from rulesproxy.model.connection import Client
@@ -28,15 +29,18 @@ _PARTIAL = frozenset((b"range", b"if-range", b"if-match", b"if-none-match", b"if
 class Exchange:
     """One HTTP exchange under one rule set. Call the four steps in order; each may be left out where it is not
     reached. `waits_for_request` and `waits_for_response` say whether a body must be complete before the next step.
+
+    The flow is the caller's, and referred to weakly: it pins its exchange, and a cycle would keep bodies in memory
+    until the garbage collector looks.
     """
 
-    __slots__ = ("_body_limit", "_on_error", "decisions", "facts", "flow", "rules", "waits_for_request",
+    __slots__ = ("_body_limit", "_flow", "_on_error", "decisions", "facts", "rules", "waits_for_request",
                  "waits_for_response")
 
     def __init__(self, rules: RuleSet, flow: HTTPFlow, client: Client | None, on_error: ErrorHandler,
                  body_limit: int, files: Files | None = None) -> None:
         self.rules = rules
-        self.flow = flow
+        self._flow = weakref.ref(flow)
         self.facts = HttpFacts(flow.request, client)
         self.facts.files = files
         self._on_error = on_error
@@ -45,6 +49,13 @@ class Exchange:
         self.waits_for_response = False
         #: What was decided, by phase: for `explain`, `test` and the log.
         self.decisions: dict[Phase, Decision] = {}
+
+    @property
+    def flow(self) -> HTTPFlow:
+        flow = self._flow()
+        if flow is None:
+            raise RuntimeError("the flow is gone")
+        return flow
 
     # --- the four steps ------------------------------------------------------------------------------------------
 
@@ -107,12 +118,12 @@ class Exchange:
         flow = self.flow
         for rule, note in decision.notes:
             note.apply(flow, rule)
-        if not self._guarded(decision, lambda: apply_request(decision.edits, flow)):
+        if not self._guarded(decision, apply_request, decision.edits, flow):
             return
         if decision.answer is not None:
-            self._guarded(decision, lambda: self._answer(decision))
+            self._guarded(decision, self._answer, decision)
             return  # a filled answer leaves route and via unused (4.3)
-        if decision.route is not None and not self._guarded(decision, lambda: self._route(decision)):
+        if decision.route is not None and not self._guarded(decision, self._route, decision):
             return
         if decision.reads_response:
             ask_for_whole_bodies(flow)
@@ -124,9 +135,9 @@ class Exchange:
         for rule, note in decision.notes:
             note.apply(self.flow, rule)
         if decision.answer is not None:
-            self._guarded(decision, lambda: self._answer(decision))
+            self._guarded(decision, self._answer, decision)
         if not self.flow.own_page:  # a block page is not rewritten (4.6)
-            self._guarded(decision, lambda: apply_response(decision.edits, self.flow))
+            self._guarded(decision, apply_response, decision.edits, self.flow)
 
     def _route(self, decision: Decision) -> None:
         assert decision.route is not None
@@ -138,10 +149,10 @@ class Exchange:
         self.flow.rule = rule.name
         decision.answer.apply(self.flow, rule)
 
-    def _guarded(self, decision: Decision, step: Callable[[], object]) -> bool:
+    def _guarded(self, decision: Decision, step: Callable[..., object], *arguments: object) -> bool:
         """A value that must not be sent shows up while it is applied: refuse for it. False if that happened."""
         try:
-            step()
+            step(*arguments)
         except TemplateError as exc:
             rule = decision.winners.get(Slot.ANSWER) or decision.winners.get(Slot.ROUTE) or decision.acted[0]
             self._on_error(rule, exc)

@@ -67,6 +67,14 @@ class TestReading:
         await other.write(b"pong")
         assert await read_exactly(one, 4) == b"pong"
 
+    async def test_pending_tells_what_a_read_would_find(self, pair: Pair) -> None:
+        one, other = pair
+        await other.write(b"ping")
+        assert await read_exactly(one, 1) == b"p"
+        assert one.pending
+        assert await read_exactly(one, 3) == b"ing"
+        assert not one.pending
+
     async def test_read_never_answers_more_than_the_limit(self, pair: Pair) -> None:
         one, other = pair
         await one.write(b"0123456789" * 10)

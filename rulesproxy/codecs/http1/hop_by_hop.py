@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import itemgetter
 
 from rulesproxy.model.headers import Field, Fields
 
@@ -25,6 +26,12 @@ _END_TO_END = frozenset((
 
 _CACHED_LENGTH = 200
 
+#: Names, as spelled, that travel on: mostly all of a message. Bounded in number and size: names come from the network.
+_travelling: set[bytes] = set()
+_TRAVELLING_MAX = 4096
+_TRAVELLING_LENGTH = 64
+_name = itemgetter(0)
+
 _NO_TRAILER = _ALL | frozenset((
     # framing, routing, request modifiers
     b"content-length", b"trailer", b"host", b"expect", b"max-forwards", b"range", b"cache-control", b"pragma",
@@ -45,11 +52,21 @@ def strip_hop_by_hop(fields: Fields, *, keep_proxy_auth: bool = False, keep_upgr
     `Connection: TE`, RFC 9110 §10.1.4). `keep_proxy_auth` keeps the Proxy-Auth* fields, for a next hop that is a proxy.
     `keep_upgrade` keeps Upgrade and one `Connection: upgrade` where the message had both.
     """
+    if _travelling.issuperset(map(_name, fields)):
+        return fields
     kept: list[Field] = []
     hops: dict[bytes, bytes] = {}  # lower-case name: value, joined
     for field in fields:
-        key = field[0].lower()
-        if key not in _ALL or (keep_proxy_auth and key in _PROXY_AUTH):
+        name = field[0]
+        if name in _travelling:
+            kept.append(field)
+            continue
+        key = name.lower()
+        if key not in _ALL:
+            kept.append(field)
+            if len(_travelling) < _TRAVELLING_MAX and len(name) <= _TRAVELLING_LENGTH:
+                _travelling.add(name)
+        elif keep_proxy_auth and key in _PROXY_AUTH:
             kept.append(field)
         else:
             hops[key] = hops[key] + b"," + field[1] if key in hops else field[1]

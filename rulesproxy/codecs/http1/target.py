@@ -116,6 +116,7 @@ def _host_field(value: bytes) -> tuple[str, int | None]:
     return _canonical(host_text), port
 
 
+@lru_cache(maxsize=4096)
 def _split_authority(text: str) -> tuple[str, int | None]:
     match = _AUTHORITY.match(text) if len(text) <= _MAX_AUTHORITY else None
     if match is None:
