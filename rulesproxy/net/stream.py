@@ -16,7 +16,8 @@ Contract:
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from rulesproxy.model.connection import Address
 
@@ -30,7 +31,7 @@ class Stream(Protocol):
     peername: Address | None
     sockname: Address | None
 
-    async def read(self, limit: int = 65536) -> bytes:
+    def read(self, limit: int = 65536) -> Coroutine[Any, Any, bytes]:
         """At most `limit` bytes, `b""` at the end. Raises ConnectionClosed."""
         ...
 
@@ -53,3 +54,19 @@ class Stream(Protocol):
     def closing(self) -> bool:
         """True once the stream can no longer be used for a new exchange: closed here, or the peer has finished."""
         ...
+
+
+def read_at_once(stream: Stream) -> bytes | None:
+    """What `read` hands out without waiting; None: nothing has arrived. Raises ConnectionClosed.
+
+    One step of `read` tells, for every kind of stream: it suspends exactly when there is nothing to hand out. (TLS
+    takes session tickets from the medium on the way and goes on waiting.) Streams bear a read that is given up.
+    """
+    reading = stream.read()
+    try:
+        reading.send(None)
+    except StopIteration as done:
+        data: bytes = done.value
+        return data
+    reading.close()
+    return None

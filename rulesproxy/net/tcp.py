@@ -3,6 +3,10 @@
 The stream is its own asyncio protocol: received chunks queue in a `ChunkBuffer`, reading pauses above a high-water
 mark, and `write` hands all its bytes to the transport before it first waits. So a cancelled `write` never cuts bytes
 in half, and writes of two tasks never mix: everything stacked on a stream (TLS) relies on that.
+
+Whoever does not read for a while learns of a peer that leaves through `on_end`. A peer that closed its socket and one
+that only half-closed it look alike at first: the kernel then probes the peer, which answers with a reset once it has
+forgotten the connection.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ READ_HIGH_WATER = 256 * 1024
 READ_LOW_WATER = 64 * 1024
 #: How long `aclose` waits for a peer that does not take the last bytes.
 FLUSH_SECONDS = 5.0
+#: How often a peer that has finished sending is asked whether it is still there.
+PROBE_SECONDS = 10
 CONNECTION_LIMIT = 10_000
 BACKLOG = 1024
 
@@ -36,7 +42,8 @@ class TCPStream(asyncio.Protocol):
 
     __slots__ = (
         "_buffer", "_closed", "_drainers", "_eof", "_error", "_flush_timer", "_loop", "_lost", "_on_connected",
-        "_reader", "_reading_paused", "_transport", "_writing_paused", "_wrote_eof", "peername", "sockname",
+        "_probe_timer", "_reader", "_reading_paused", "_transport", "_writing_paused", "_wrote_eof", "on_end",
+        "peername", "sockname",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop,
@@ -46,11 +53,14 @@ class TCPStream(asyncio.Protocol):
         self._transport: asyncio.Transport
         self.peername: Address | None = None
         self.sockname: Address | None = None
+        #: Called while nobody reads: when the peer has finished sending (False), when the connection is lost (True).
+        self.on_end: Callable[[bool], None] | None = None
         self._buffer = ChunkBuffer()
         self._reader: asyncio.Future[None] | None = None
         self._drainers: list[asyncio.Future[None]] = []
         self._lost: asyncio.Future[None] = loop.create_future()
         self._flush_timer: asyncio.TimerHandle | None = None
+        self._probe_timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
         self._eof = False
         self._wrote_eof = False
@@ -155,18 +165,26 @@ class TCPStream(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._eof = True
         self._wake_reader()
+        if self.on_end is not None and not self._closed and (self._reader is None or self._reader.done()):
+            self.on_end(False)
+            self._begin_to_probe()
         return True  # stay open for writing: half-close
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._error = exc
         if exc is not None and not self._closed and not self._eof:
             self._rescue_unread()
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
+        for timer in (self._flush_timer, self._probe_timer):
+            if timer is not None:
+                timer.cancel()
         if not self._lost.done():
             self._lost.set_result(None)
         self._wake_reader()
         self._wake_drainers()
+        if self.on_end is not None:
+            on_end, self.on_end = self.on_end, None
+            if not self._closed:
+                on_end(True)
 
     def pause_writing(self) -> None:
         self._writing_paused = True
@@ -208,6 +226,27 @@ class TCPStream(asyncio.Protocol):
                 self._buffer.append(data)
         except (OSError, AttributeError):  # nothing left, which is the usual case
             pass
+
+    def _begin_to_probe(self) -> None:
+        sock = self._transport.get_extra_info("socket")
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
+                if hasattr(socket, option):
+                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), PROBE_SECONDS)
+        except OSError:  # the connection is gone, and `connection_lost` on its way
+            return
+        self._probe_timer = self._loop.call_later(PROBE_SECONDS, self._look_at_probe)
+
+    def _look_at_probe(self) -> None:
+        """After the end of what the peer sends, the event loop looks at the socket only to write."""
+        if self._closed:
+            return
+        error = self._transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            self._transport.abort()
+        else:
+            self._probe_timer = self._loop.call_later(PROBE_SECONDS, self._look_at_probe)
 
     def _end(self) -> None:
         """From here on the stream is closed for its owner: blocked calls return."""

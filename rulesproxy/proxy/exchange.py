@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from typing import TYPE_CHECKING, Literal
 
 from rulesproxy.codecs.http1 import (
@@ -64,7 +65,7 @@ DRAIN_LIMIT = 64 * 1024
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 #: Interim answers taken from one origin before its final one.
 INTERIM_LIMIT = 100
-_FOREVER = 1 << 62
+_LEFT = "the client left before its answer came"
 
 
 class _Answered(Exception):
@@ -74,13 +75,14 @@ class _Answered(Exception):
 class Exchange:
     """Made for one flow; `run` once."""
 
-    __slots__ = ("_answer", "_client", "_core", "_events", "_flow", "_head", "_origin", "_received", "_scope",
-                 "_session", "_too_large", "_upgrade", "_upload")
+    __slots__ = ("_answer", "_client", "_client_left", "_core", "_events", "_flow", "_head", "_origin", "_received",
+                 "_scope", "_session", "_too_large", "_upgrade", "_upload")
 
     def __init__(self, session: Session, client: ClientSide, scope: Scope, head: RequestHead, flow: HTTPFlow) -> None:
         self._session = session
         self._core = session.core
         self._client = client
+        self._client_left = False
         self._scope = scope
         self._head = head
         self._flow = flow
@@ -97,6 +99,7 @@ class Exchange:
     async def run(self) -> bool:
         """Carry the exchange through. True if the connection can carry another."""
         flow = self._flow
+        self._session.exchange = self
         try:
             await self._take_request()
             if flow.response is None and flow.local_file is None:
@@ -111,9 +114,16 @@ class Exchange:
         except Exception as exc:
             await self._recover(exc)
         finally:
+            self._session.exchange = None
             flow.live = False
             await self._release_origin()
         return self._answer.keep_alive
+
+    def client_ended(self, lost: bool) -> None:
+        """The client's connection is lost, or the client has finished sending, as it may if it reads on."""
+        if lost or self._client.was_cut_off():
+            self._client_left = True
+            self._session.watchdog.interrupt(ClientGone(_LEFT))
 
     # --- the request ------------------------------------------------------------------------------------------
 
@@ -157,7 +167,7 @@ class Exchange:
     async def _answer_here(self) -> None:
         flow = self._flow
         if flow.pacing is not None:
-            await asyncio.sleep(flow.pacing.request)
+            await self._session.watchdog.wait(asyncio.sleep(flow.pacing.request))
         if not self._client.body_complete and not self._can_drain():
             self._answer.keep_alive = False
         if flow.response is not None or flow.local_file is None:
@@ -182,7 +192,7 @@ class Exchange:
     async def _forward(self) -> None:
         flow = self._flow
         if flow.pacing is not None:
-            await asyncio.sleep(flow.pacing.request)
+            await self._session.watchdog.wait(asyncio.sleep(flow.pacing.request))
         head = await self._converse()
         fields = without_http3(head.fields) if self._scope.decrypted else head.fields
         flow.response = Response(head.status, head.reason, Headers(fields), None, head.version)
@@ -194,7 +204,7 @@ class Exchange:
         target = self._scope.target(flow, self._received, core.settings.verify_upstream)
         fresh = False
         while True:
-            connection = await core.upstream.acquire(flow, target, fresh=fresh)
+            connection = await self._session.watchdog.wait(core.upstream.acquire(flow, target, fresh=fresh))
             origin = self._origin = OriginSide(connection, self._session)
             try:
                 await self._send_request(origin)
@@ -246,6 +256,8 @@ class Exchange:
     async def _final_head(self, origin: OriginSide) -> ResponseHead:
         """The head of the final answer; interim ones go to the client as they come."""
         request = self._flow.request
+        if self._client_left:  # while an addon was at work
+            raise ClientGone(_LEFT)
         for _ in range(INTERIM_LIMIT):
             head = await origin.next_head(request.method)
             if head.status >= 200 or (head.status == 101 and self._upgrade):
@@ -268,7 +280,7 @@ class Exchange:
                 self._origin.complete = True
         await self._events.responseheaders()
         if flow.pacing is not None:
-            await asyncio.sleep(flow.pacing.response)
+            await self._session.watchdog.wait(asyncio.sleep(flow.pacing.response))
         if source is None or response is None or flow.response is not response:
             await self._answer.whole()  # made here, or put in the place of the origin's answer, which is dropped
         elif response.status_code == 101 and self._origin is not None:
@@ -373,5 +385,5 @@ class Exchange:
         if flow.drop is Drop.RESET:
             client.stream.abort()
         elif flow.drop is Drop.HANG:
-            await client.discard_input(_FOREVER, self._core.settings.idle_timeout)
+            await client.discard_input(sys.maxsize, self._core.settings.idle_timeout)
         await self._answer.cut()

@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from rulesproxy.codecs.http1 import EndOfBody, FramingKind, ProtocolError, Receiver, RequestHead, ResponseHead
-from rulesproxy.net.stream import ConnectionClosed, Stream
+from rulesproxy.net.stream import ConnectionClosed, Stream, read_at_once
 from rulesproxy.net.tls import TLSStream
 from rulesproxy.proxy.upstream import UpstreamConnection, UpstreamError
 
@@ -137,11 +137,25 @@ class ClientSide:
                 if not data:
                     return
                 limit -= len(data)
-        except (ConnectionClosed, TimeoutError):  # it is closed afterwards in any case
+        except (ConnectionClosed, ClientGone, TimeoutError):  # it is closed afterwards in any case
             return
 
+    def was_cut_off(self) -> bool:
+        """After the client's side has ended: True if TLS was not told (RFC 8446 §6.1), so that this is no half-close.
+
+        What arrived before the end is kept for the next request.
+        """
+        if not isinstance(self.stream, TLSStream):
+            return False
+        try:
+            while data := read_at_once(self.stream):
+                self.receiver.feed(data)
+        except ConnectionClosed:
+            return True
+        return self.stream.ragged_eof
+
     async def _read(self) -> bytes:
-        """One read under the deadline the caller armed. Raises ConnectionClosed, TimeoutError."""
+        """One read under the deadline the caller armed. Raises ConnectionClosed, TimeoutError, ClientGone."""
         try:
             return await self.stream.read()
         except asyncio.CancelledError:

@@ -63,7 +63,9 @@ class Proxy:
         name = ""
 
         async def serve(stream: TCPStream) -> None:
-            await Session(self.core, stream, mode, name).run()
+            session = Session(self.core, stream, mode, name)
+            stream.on_end = session.client_ended
+            await session.run()
 
         listener = await listen(mode.host, mode.port, serve, limit=self.core.settings.connections)
         host, port = listener.address[:2]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import TYPE_CHECKING
 
 from rulesproxy.codecs.detect import Protocol
 from rulesproxy.model.connection import Client, ConnectionState, Server
@@ -25,6 +26,9 @@ from rulesproxy.proxy.relay import QUIET_SECONDS, Splice, relay_tunnel
 from rulesproxy.proxy.scope import Scope
 from rulesproxy.proxy.watchdog import Watchdog
 
+if TYPE_CHECKING:
+    from rulesproxy.proxy.exchange import Exchange
+
 
 class Session:
     """Made for one accepted stream; `run` once."""
@@ -37,6 +41,8 @@ class Session:
         self.watchdog = Watchdog()
         #: True while nothing is under way and closing harms nobody: before a request, or between two.
         self.idle = False
+        #: The exchange in hand, told when the client leaves; None while the client's connection is being read.
+        self.exchange: Exchange | None = None
         self._splice: Splice | None = None
         self._tunnel: Tunnel | None = None
         self._decision: TlsDecision | None = None
@@ -100,6 +106,12 @@ class Session:
         if self._placeholder.address != (host, port):
             self._placeholder = Server((host, port))
         return self._placeholder
+
+    def client_ended(self, lost: bool) -> None:
+        """The client has finished sending, or its connection is `lost`. While it is read the reader learns of that
+        himself."""
+        if self.exchange is not None:
+            self.exchange.client_ended(lost)
 
     # --- ending early -----------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from rulesproxy.codecs.http1 import Receiver
 from rulesproxy.model.connection import Client, Server
 from rulesproxy.model.flow import HTTPFlow
-from rulesproxy.net.stream import ConnectionClosed, Stream
+from rulesproxy.net.stream import ConnectionClosed, Stream, read_at_once
 from rulesproxy.proxy.connector import (
     Connector,
     ServerConnectedHook,
@@ -254,17 +254,8 @@ def _binds(value: bytes) -> bool:
 
 
 def _is_quiet(stream: Stream) -> bool:
-    """True when the stream is open and nothing has arrived on it.
-
-    One step of `read` tells, for every kind of stream: it suspends exactly when there is nothing to hand out. (TLS
-    takes session tickets from the medium on the way and goes on waiting.) Streams bear a read that is given up.
-    """
-    if stream.closing:
-        return False
-    reading = stream.read(1)
+    """True when the stream is open and nothing has arrived on it."""
     try:
-        reading.send(None)
-    except (StopIteration, ConnectionClosed):
+        return not stream.closing and (not stream.pending or read_at_once(stream) is None)
+    except ConnectionClosed:
         return False
-    reading.close()
-    return True

@@ -2,19 +2,24 @@
 
 A timeout context per read costs more than the read. Here arming is an assignment: the timer stays where it is while
 it is early enough, and looks again when it fires. When a wait is overdue the task is cancelled; the code around the
-wait asks `caught` and turns that into a TimeoutError.
+wait asks `caught` and turns that into a TimeoutError. A wait can also be interrupted for another reason.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from math import inf
+from typing import TypeVar
+
+_FOREVER = 3600.0 * 24 * 365
+_T = TypeVar("_T")
 
 
 class Watchdog:
     """Belongs to the task that makes it."""
 
-    __slots__ = ("_deadline", "_due", "_expired", "_loop", "_task", "_timer")
+    __slots__ = ("_deadline", "_due", "_expired", "_loop", "_reason", "_task", "_timer")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -25,6 +30,7 @@ class Watchdog:
         self._due = inf  # when the timer fires; never later than the deadline
         self._timer: asyncio.TimerHandle | None = None
         self._expired = False
+        self._reason: Exception | None = None
 
     def arm(self, seconds: float) -> None:
         """The wait that follows may last that long. Every `arm` is followed by `disarm`."""
@@ -41,6 +47,17 @@ class Watchdog:
     def disarm(self) -> None:
         self._deadline = inf
 
+    async def wait(self, work: Awaitable[_T]) -> _T:
+        """Await what has limits of its own, or none. Raises what `interrupt` gives meanwhile."""
+        self.arm(_FOREVER)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            self.caught()
+            raise
+        finally:
+            self.disarm()
+
     def expire(self) -> None:
         """End the current wait now, if there is one."""
         if self._deadline != inf:
@@ -48,12 +65,25 @@ class Watchdog:
             self._expired = True
             self._task.cancel()
 
+    def interrupt(self, reason: Exception) -> None:
+        """End the current wait now, if there is one, with an exception of the caller's."""
+        if self._deadline != inf:
+            self._reason = reason
+            self.expire()
+
     def caught(self) -> bool:
-        """True if the CancelledError in hand is ours: the wait was overdue. False: somebody cancelled the task."""
+        """True if the CancelledError in hand is ours: the wait was overdue. False: somebody cancelled the task.
+
+        Raises what `interrupt` gave as the reason.
+        """
         if not self._expired:
             return False
         self._expired = False
-        return self._task.uncancel() == 0
+        reason, self._reason = self._reason, None
+        ours = self._task.uncancel() == 0
+        if ours and reason is not None:
+            raise reason from None
+        return ours
 
     def now(self) -> float:
         return self._loop.time()

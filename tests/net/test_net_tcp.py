@@ -284,3 +284,51 @@ class TestListener:
         with pytest.raises(ConnectionClosed):
             await stream.read()
         await stream.aclose()
+
+
+@pytest.mark.parametrize("how", ["end", "reset"])
+async def test_who_does_not_read_is_told_when_the_peer_leaves(how: str) -> None:
+    async with tcp() as (client, server):
+        assert isinstance(server, TCPStream)
+        told: list[bool] = []
+        server.on_end = told.append
+        if how == "end":
+            await client.write_eof()
+        else:
+            client.abort()
+        await until(lambda: bool(told))
+        assert told == [how == "reset"]
+
+
+async def test_a_reader_learns_of_the_end_by_reading() -> None:
+    async with tcp() as (client, server):
+        assert isinstance(server, TCPStream)
+        told: list[bool] = []
+        server.on_end = told.append
+        reading = asyncio.create_task(server.read())
+        await asyncio.sleep(0)
+        await client.write_eof()
+        assert await reading == b""
+        assert told == []
+
+
+async def test_a_closed_peer_is_told_from_a_half_closed_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp_module, "PROBE_SECONDS", 1)
+    for closes in (False, True):
+        async with tcp() as (client, server):
+            assert isinstance(server, TCPStream)
+            assert isinstance(client, TCPStream)
+            told: list[bool] = []
+            server.on_end = told.append
+            if closes:
+                # Linux keeps what is left of a closed socket for a minute by default, and answers no probe with it.
+                client._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, 1)
+                await client.aclose()
+                await until(lambda: len(told) == 2)
+                assert told == [False, True]
+            else:
+                await client.write_eof()
+                await asyncio.sleep(2.5)  # some probes
+                assert told == [False]
+                await server.write(b"still there")
+                assert await client.read() == b"still there"

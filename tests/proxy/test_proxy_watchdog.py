@@ -83,3 +83,24 @@ async def test_a_cancellation_together_with_a_timeout_wins() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_an_interrupted_wait_raises_the_reason_and_the_task_goes_on() -> None:
+    class Left(Exception):
+        pass
+
+    async def waiting() -> str:
+        watchdog = Watchdog()
+        asyncio.get_running_loop().call_soon(watchdog.interrupt, Left("gone"))
+        try:
+            await watchdog.wait(asyncio.sleep(SECONDS))
+        except Left as exc:
+            await asyncio.sleep(0)
+            watchdog.interrupt(Left("nobody waits now"))
+            return await watchdog.wait(asyncio.sleep(0, result=str(exc)))
+        finally:
+            watchdog.close()
+        return "not interrupted"
+
+    async with asyncio.timeout(SECONDS):
+        assert await asyncio.create_task(waiting()) == "gone"
