@@ -184,8 +184,9 @@ def _kind(schema: Schema) -> str:
         return " or ".join(f"`{choice}`" for choice in schema["enum"])
     types = schema.get("type", [])
     names = [types] if isinstance(types, str) else list(types)
-    words = ["a text"] if set(names) >= _SCALARS else []
-    words += [word for name in names if not (words and name in _SCALARS) for word in [_word(name, schema)] if word]
+    if "string" in names:  # every scalar is taken as text then
+        names = [name for name in names if name not in _SCALARS or name == "string" or "null" in names]
+    words = [_word(name, schema) for name in names if name != "null"]
     return " or ".join(dict.fromkeys(words)) or "anything"
 
 

@@ -72,6 +72,14 @@ def compile_and_test(folder: Path, block: Block) -> None:
     assert not results.failed, render_failures(results, str)
 
 
+def test_rule_files_of_the_readme(tmp_path: Path) -> None:
+    """Its commands are for a fresh clone, which other tests and CI make."""
+    found = [block for block in blocks(ROOT / "README.md") if block.language == "yaml"]
+    for block in found:
+        compile_and_test(tmp_path, block)
+    assert found
+
+
 def test_generated_pages_are_up_to_date() -> None:
     stale = [name for name, text in pages().items() if (DOCS / name).read_text("utf-8") != text]
     assert not stale, "run: python -m docs.generate"
