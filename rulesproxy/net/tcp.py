@@ -53,7 +53,7 @@ class TCPStream(asyncio.Protocol):
         self._transport: asyncio.Transport
         self.peername: Address | None = None
         self.sockname: Address | None = None
-        #: Called while nobody reads: when the peer has finished sending (False), when the connection is lost (True).
+        #: Called when the peer has finished sending while nobody reads (False), and when the connection is lost (True).
         self.on_end: Callable[[bool], None] | None = None
         self._buffer = ChunkBuffer()
         self._reader: asyncio.Future[None] | None = None
@@ -164,8 +164,9 @@ class TCPStream(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._eof = True
-        self._wake_reader()
-        if self.on_end is not None and not self._closed and (self._reader is None or self._reader.done()):
+        if self._reader is not None and not self._reader.done():
+            self._wake_reader()
+        elif self.on_end is not None and not self._closed:
             self.on_end(False)
             self._begin_to_probe()
         return True  # stay open for writing: half-close
