@@ -163,8 +163,7 @@ class Reloader:
         self._rejected_inputs, self._vetoed_digest = None, ""
         closed = self._changed()
         if old:
-            log.info("rules live: %s (was %s)%s%s", rules.digest, old, difference,
-                     f"; closing {closed} tunnels they decide differently" if closed else "")
+            log.info("rules live: %s (was %s)%s%s", rules.digest, old, difference, _closing(closed))
         if self._last_good is not None:
             self._last_good.save_later(program)
 
@@ -334,6 +333,12 @@ def _difference(before: Program | None, after: Program) -> str:
         ("removed", [name for name in old if name not in new]),
     )
     return "".join(f"; {word} {_some(names)}" for word, names in groups if names)
+
+
+def _closing(tunnels: int) -> str:
+    if not tunnels:
+        return ""
+    return f"; closing {tunnels} {'tunnel' if tunnels == 1 else 'tunnels'} they decide differently"
 
 
 def _some(names: list[str], limit: int = 8) -> str:
