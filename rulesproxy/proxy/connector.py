@@ -4,7 +4,7 @@ In: a `Target`, the client it is for, and the `Server` object that hooks see. Ou
 request, or one `UpstreamError` that says what failed and what to do about it. It does not know what will be sent:
 reuse is the pool's affair (upstream.py), retrying the exchange's.
 
-Order (hooks.md): `server_connect`, then `server_connect_error`, or `server_connected` followed for TLS by
+Order (docs/addons.md): `server_connect`, then `server_connect_error`, or `server_connected` followed for TLS by
 `tls_start_server` and `tls_established_server` or `tls_failed_server`. Whatever was connected ends with
 `server_disconnected`.
 """

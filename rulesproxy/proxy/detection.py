@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rulesproxy")
 
-#: A client that is silent for so long in a new tunnel may be waiting for the server to speak (hooks.md).
+#: A client that is silent for so long in a new tunnel may be waiting for the server to speak (docs/addons.md).
 SERVER_FIRST_SECONDS = 0.25
 #: Close enough to a request for some server to take it for one: it must not pass as another protocol.
 _HTTP_LIKE = re.compile(rb"\s*(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|PATCH)\b", re.IGNORECASE)

@@ -144,6 +144,15 @@ def test_code_that_is_named_exists(name: str) -> None:
     assert named and not missing
 
 
+def test_sections_of_the_rule_language_that_are_cited_exist() -> None:
+    text = (DOCS / "rule-language.md").read_text("utf-8")
+    sections = set(re.findall(r"^## (\d)|^\*\*(\d\.\d)\*\*", text, re.M))
+    numbers = {number for pair in sections for number in pair if number}
+    cited = {number for folder in ("rulesproxy", "tests") for path in (ROOT / folder).rglob("*.py")
+             for number in re.findall(r"rule-language (\d(?:\.\d)?)", path.read_text("utf-8"))}
+    assert len(cited) > 20 and cited - numbers == set()
+
+
 # --- the reader itself ---------------------------------------------------------------------------------------------
 
 
