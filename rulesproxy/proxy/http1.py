@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+#: Bytes of a sized body that a client must bring in `body_timeout` seconds of waiting for it. Who sends one now and
+#: then holds a connection to the origin for as long as he likes.
+PROGRESS = 1024
+
 
 class ClientGone(Exception):
     """The client closed or reset its connection before the exchange was over."""
@@ -36,7 +40,8 @@ class ClientSide:
     a body is uploaded while the answer comes.
     """
 
-    __slots__ = ("body_begun", "body_complete", "reading", "receiver", "session", "settings", "stream", "writing")
+    __slots__ = ("_body_owed", "_body_patience", "_body_sized", "body_begun", "body_complete", "reading", "receiver",
+                 "session", "settings", "stream", "writing")
 
     def __init__(self, stream: Stream, session: Session) -> None:
         self.stream = stream
@@ -47,6 +52,9 @@ class ClientSide:
         #: True once something of the body of the request in hand was read, and once its end was.
         self.body_begun = False
         self.body_complete = True
+        self._body_sized = False
+        self._body_owed = 0  # bytes to come before the patience is renewed
+        self._body_patience = 0.0  # seconds
 
     async def next_request(self) -> RequestHead | None:
         """The next request head; None when the client is done or was idle too long. Raises ProtocolError."""
@@ -55,6 +63,9 @@ class ClientSide:
         if head is None:
             head = await self._wait_for_request()
         self.body_begun = self.body_complete = head is not None and head.framing.kind is FramingKind.NONE
+        if not self.body_complete:
+            self._body_sized = head is not None and head.framing.kind is FramingKind.LENGTH
+            self._body_owed = 0
         return head
 
     async def _wait_for_request(self) -> RequestHead | None:
@@ -99,9 +110,8 @@ class ClientSide:
     async def next_piece(self) -> bytes | EndOfBody:
         """The next piece of the body, or its end. Raises ProtocolError, ClientGone."""
         while (piece := self.ready_piece()) is None:
-            self.reading.arm(self.settings.body_timeout)
             try:
-                data = await self._read()
+                data = await self._read_body()
             except ConnectionClosed as exc:
                 raise ClientGone(f"the client left during its request: {exc}") from exc
             except TimeoutError:
@@ -111,6 +121,21 @@ class ClientSide:
             else:
                 self.receiver.feed_eof()
         return piece
+
+    async def _read_body(self) -> bytes:
+        """One read of a body, in time. Chunks may be events and come when they happen: only silence is too slow there.
+
+        Raises ConnectionClosed, TimeoutError, ClientGone.
+        """
+        reading = self.reading
+        if self._body_owed <= 0 or not self._body_sized:
+            self._body_owed, self._body_patience = PROGRESS, self.settings.body_timeout
+        begun = reading.now()  # the origin may hold up what is between two reads
+        reading.arm_until(begun + self._body_patience)
+        data = await self._read()
+        self._body_patience -= reading.now() - begun
+        self._body_owed -= len(data)
+        return data
 
     async def write(self, data: bytes) -> None:
         """Raises ClientGone, also when the client does not take what it asked for."""
@@ -203,10 +228,14 @@ class OriginSide:
 
     async def next_head(self, method: str) -> ResponseHead:
         """The next response head, 1xx included. Raises StaleConnection, UpstreamError."""
-        receiver = self.receiver
+        receiver, deadline = self.receiver, 0.0
         try:
             while not receiver.has_data or (head := receiver.next_response(method)) is None:
-                data = await self._read(self.settings.idle_timeout)
+                seconds = self.settings.idle_timeout
+                if receiver.has_data:  # a head has begun: from here on the clock runs for all of it
+                    deadline = deadline or self.reading.now() + self.settings.body_timeout
+                    seconds = deadline - self.reading.now()
+                data = await self._read(seconds)
                 if data:
                     receiver.feed(data)
                     continue
@@ -253,7 +282,9 @@ class OriginSide:
             return await self.stream.read()
         except asyncio.CancelledError:
             if self.reading.caught():
-                raise UpstreamError(f"the server was silent for {seconds:g} s", 504, title="Server too slow") from None
+                why = "the server did not go on with its answer" if self.receiver.has_data or self.head else (
+                    f"the server was silent for {seconds:g} s")
+                raise UpstreamError(why, 504, title="Server too slow") from None
             raise
         finally:
             self.reading.disarm()
