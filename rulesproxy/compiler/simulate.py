@@ -160,28 +160,28 @@ class _Simulation:
         verdict = start_tls(self.rules, opened, self.world.named_only, self._failed)
         self.out.tls = verdict.verdict if verdict is not None else TlsVerdict.RELAY
         self.out.tls_rule = verdict.rule if verdict is not None else None
-        self._see_tunnel(view, View(Phase.TLS, TunnelFacts(opened), None))
+        self._see_tunnel(view, TunnelFacts(opened))
         client.sni = sni
         if self.out.tls is TlsVerdict.RELAY:
-            route = verdict.route if verdict is not None else None
+            route = (verdict.route if verdict is not None else None) or flow.route
             self._dial(*_destination(host, port, route), client)
         return self.out.tls is TlsVerdict.INTERCEPT
 
-    def _see_tunnel(self, connect: View, tls: View) -> None:
+    def _see_tunnel(self, connect: View, x: TunnelFacts) -> None:
         """Note both phases. A route counts per request in a decrypted tunnel; TLS rules count where they settled it."""
         self.out.see(connect)
-        decision = connect.decision
-        if self.out.tls is not TlsVerdict.RELAY and decision is not None and Slot.ROUTE in decision.winners:
-            names = self.out.acted[Phase.CONNECT]
-            winner = decision.winners[Slot.ROUTE].name
-            if decision.route is not None and winner in names:
-                names.remove(winner)
-        decided = self.rules.decide(Phase.TLS, tls.facts, self._failed)
-        self.out.views.append(View(Phase.TLS, tls.facts, decided))
-        if decided is not None:
-            for rule in decided.acted:
-                if rule.name == self.out.tls_rule:
-                    self.out.act(Phase.TLS, rule.name)
+        relayed = self.out.tls is TlsVerdict.RELAY
+        route = connect.decision.winners.get(Slot.ROUTE) if connect.decision is not None else None
+        if route is not None and not relayed and connect.decision is not None and connect.decision.route is not None:
+            self.out.acted[Phase.CONNECT].remove(route.name)
+        decided = self.rules.decide(Phase.TLS, x, self._failed)
+        self.out.views.append(View(Phase.TLS, x, decided))
+        if decided is None:
+            return
+        late = decided.winners.get(Slot.ROUTE) if relayed and route is None and decided.route is not None else None
+        for rule in decided.acted:
+            if rule.name == self.out.tls_rule or rule is late:
+                self.out.act(Phase.TLS, rule.name)
 
     # --- HTTP --------------------------------------------------------------------------------------------------------
 
