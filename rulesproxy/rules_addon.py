@@ -25,7 +25,7 @@ from rulesproxy.runtime.decision import RuleInfo
 from rulesproxy.runtime.early import answer_query, open_tunnel, resolve_name, start_tls
 from rulesproxy.runtime.engine import Exchange
 from rulesproxy.runtime.facts import Files, TunnelFacts
-from rulesproxy.runtime.ruleset import RuleSet
+from rulesproxy.runtime.ruleset import RuleSet, UnreadableBody
 
 log = logging.getLogger("rulesproxy.rules")
 
@@ -154,6 +154,9 @@ class Rules:
         now = time.monotonic()
         if now - self._last_said.get(rule.name, -_SAY_AGAIN) >= _SAY_AGAIN:
             self._last_said[rule.name] = now
+            if isinstance(exc, UnreadableBody):
+                log.warning("%s: rule %s cannot do its work: %s", rule.where, rule.name, exc)
+                return
             log.error("%s: rule %s failed: %s: %s", rule.where, rule.name, type(exc).__name__, exc)
 
 

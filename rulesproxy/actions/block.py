@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from rulesproxy.compiler.context import Context
 from rulesproxy.compiler.effects import answer_phases, effect
-from rulesproxy.compiler.header_text import build_headers
+from rulesproxy.compiler.header_text import build_headers, text_bytes
 from rulesproxy.compiler.ir import Effect
 from rulesproxy.compiler.source import Mapping, Node, Scalar
-from rulesproxy.compiler.template import Encoded, Place, parse_template
+from rulesproxy.compiler.template import Place, parse_template
 from rulesproxy.model.dns import DNSFlow
 from rulesproxy.model.dns_types import response_codes
 from rulesproxy.model.effects import Drop
@@ -84,14 +84,19 @@ class Block(Op):
 
     def _page(self, flow: HTTPFlow, name: str) -> Response:
         if self.body is None:
+            # Nobody looks at the answer to a CONNECT in a browser: text (rule-language 3.1).
+            asked = flow.request if flow.request.method != "CONNECT" else None
             response = error_response(self.status, "Blocked", "A rule of this proxy blocks this request.",
-                                      request=flow.request, rule=name)
+                                      request=asked, rule=name)
         else:
             fields = Headers(((b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")))
             response = Response(self.status, reason_phrase(self.status), fields)
             response.set_content(self.body)
+        given: dict[bytes, list[bytes]] = {}
         for key, value in self.headers:
-            response.headers.set_all(key, [value])
+            given.setdefault(key.lower(), []).append(value)
+        for key, values in given.items():
+            response.headers.set_all(key, values)
         return response
 
 
@@ -113,19 +118,14 @@ def build(node: Node, context: Context) -> list[Effect]:
     if isinstance(fields["status"], Scalar):
         args["status"] = fields["status"].value
     if isinstance(fields["body"], Scalar):
-        args["body"] = as_body(parse_template(fields["body"], context, place=Place.BODY))
-    if isinstance(fields["headers"], Mapping):
+        args["body"] = text_bytes(parse_template(fields["body"], context, place=Place.BODY))
+    if fields["headers"] is not None:
         args["headers"] = build_headers(fields["headers"], context)
     if page:
         phases = answer_phases(context)
     else:
         phases = _EARLY if context.visible & _EARLY else frozenset((Phase.RESPONSE,))
     return [effect(context, node, Block, args, phases=phases, slot=Slot.ANSWER, needs_plaintext=page)]
-
-
-def as_body(text: Any) -> Any:
-    """A body from a template's result: bytes now, or made when it is known."""
-    return text.encode("utf-8", "replace") if isinstance(text, str) else Encoded(text, json=False)
 
 
 def _text(node: Node | None) -> str | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rulesproxy.compiler.context import Context
 from rulesproxy.compiler.destination import flag, path_bases
 from rulesproxy.compiler.effects import answer_phases, effect
-from rulesproxy.compiler.header_text import build_headers
+from rulesproxy.compiler.header_text import build_headers, with_no_store
 from rulesproxy.compiler.ir import Effect, Leaf, Test, Value
 from rulesproxy.compiler.source import Mapping, Node, Scalar
 from rulesproxy.compiler.template import Place, Template, parse_template
@@ -107,25 +106,26 @@ def build(node: Node, context: Context) -> list[Effect]:
         return []
     root, path = _root_and_path(target, context)
     args: dict[str, Any] = {"root": root, "path": path}
-    status, headers = fields.get("status"), fields.get("headers")
+    status = fields.get("status")
     if isinstance(status, Scalar):
         args["status"] = status.value
-    if isinstance(headers, Mapping):
-        args["headers"] = build_headers(headers, context)
+        if status.value in (204, 205, 206, 304):
+            context.error(status, f"a file cannot be the answer of a {status.value}")
+    args["headers"] = with_no_store(build_headers(fields.get("headers"), context))
     requires = FileExists(node.pos, root, path) if flag(fields.get("fallthrough"), False) else None
     return [effect(context, node, MapLocal, args, phases=answer_phases(context), slot=Slot.ANSWER,
                    needs_plaintext=True, requires=requires)]
 
 
 def _root_and_path(target: Scalar, context: Context) -> tuple[str, str | Value]:
-    """A folder: the request path continues in it. A file: itself. With templates: below the fixed folders in front."""
+    """A fixed name: whether it is a folder, in which the request path continues, or a file is seen per request. With
+    templates: a file below the fixed folders in front."""
     text = parse_template(target, context, place=Place.FILE)
     if isinstance(text, str):
-        absolute = context.absolute_path(target, text)
-        if context.inputs.is_dir(absolute) or text.endswith("/"):
-            return absolute, BelowBase(path_bases(context.match))
-        return os.path.dirname(absolute), os.path.basename(absolute)
+        return context.absolute_path(target, text), BelowBase(path_bases(context.match))
     first, *rest = text.parts
-    fixed, _, start = first.rpartition("/") if isinstance(first, str) else ("", "", "")
-    parts = (start, *rest) if isinstance(first, str) else text.parts
-    return context.absolute_path(target, fixed or "."), Template(tuple(p for p in parts if p != ""), Place.FILE)
+    if not isinstance(first, str):
+        return context.absolute_path(target, "."), text
+    fixed, slash, start = first.rpartition("/")
+    folder = context.absolute_path(target, (fixed or "/") if slash else ".")
+    return folder, Template(tuple(part for part in (start, *rest) if part != ""), Place.FILE)

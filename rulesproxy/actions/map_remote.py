@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from rulesproxy.compiler.context import Context
-from rulesproxy.compiler.destination import destination, flag, path_bases
+from rulesproxy.compiler.destination import checked, flag, path_bases
 from rulesproxy.compiler.effects import effect
-from rulesproxy.compiler.ir import Effect
-from rulesproxy.compiler.source import Mapping, Node, Position, Scalar
+from rulesproxy.compiler.expression import Lookup
+from rulesproxy.compiler.ir import Effect, Value
+from rulesproxy.compiler.source import Mapping, Node, Scalar
 from rulesproxy.compiler.template import Place, Template, parse_template
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.runtime.decision import RuleInfo
 from rulesproxy.runtime.destination import continue_path, make_route, parse_destination
+from rulesproxy.runtime.fields import PATH_SAFE
 from rulesproxy.runtime.op import Op
 from rulesproxy.runtime.phase import Phase, Slot
 
@@ -42,6 +46,8 @@ SCHEMA: dict[str, Any] = {
     "required": ["to"],
     "additionalProperties": False,
 }
+_END_OF_ORIGIN = re.compile("[/?]")
+REQUEST_PATH = Lookup("path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,30 +82,55 @@ def build(node: Node, context: Context) -> list[Effect]:
 def map_to(target: Scalar, context: Context, *, keep_host: bool, verify: bool = True,
            whole_path: bool = False) -> list[Effect]:
     """The effect for a URL. `whole_path`: its path replaces the request's, whatever the match says."""
-    scheme, mark, rest = target.text.partition("://")
-    if not mark or (scheme not in ("http", "https") and "$" not in scheme):
+    text = parse_template(target, context, place=Place.URL)
+    parts: tuple[str | Value, ...] = (text,) if isinstance(text, str) else text.parts
+    start = parts[0]
+    if not isinstance(start, str) or not start.startswith(("http://", "https://")):
         context.error(target, f"{target.text!r} is not an absolute http or https URL",
                       help="write it with its scheme: http://staging.test/base")
         return []
-    cut = min((at for sign in "/?#" if (at := rest.find(sign)) >= 0), default=len(rest))
-    if "#" in rest:
+    if any("#" in part for part in parts if isinstance(part, str)):
         context.error(target, "a URL to fetch has no fragment")
         return []
-    to = destination(_part(target, f"{scheme}://{rest[:cut]}"), context)
+    origin, rest = _split(parts)
+    to = checked(_joined(origin), target, context)
     if to is None:
         return []
-    path: str | Template | None = None
-    if cut < len(rest) and (rest[cut:] != "/" or whole_path):
-        path = parse_template(_part(target, rest[cut:] if rest[cut] == "/" else "/" + rest[cut:]), context,
-                              place=Place.URL)
-    bases = () if whole_path else path_bases(context.match)
-    args = {"to": to, "path": path, "bases": bases, "keep_host": keep_host, "verify": verify}
+    if whole_path and (not rest or (isinstance(rest[0], str) and rest[0].startswith("?"))):
+        rest = ("/", *rest)
+    elif rest == ("/",) and not whole_path:
+        rest = ()
+    bases = () if whole_path or REQUEST_PATH in rest else path_bases(context.match)
+    args = {"to": to, "path": _escaped(rest) if rest else None, "bases": bases, "keep_host": keep_host,
+            "verify": verify}
     return [effect(context, target, MapRemote, args, phases=frozenset((Phase.REQUEST,)), slot=Slot.ROUTE,
                    needs_plaintext=True)]
 
 
-def _part(node: Scalar, text: str) -> Scalar:
-    """A piece of a scalar, at the scalar's place."""
-    return Scalar(Position(node.pos.file, node.pos.line, node.pos.column), text, node.plain)
+_Parts = tuple[str | Value, ...]
 
 
+def _split(parts: _Parts) -> tuple[_Parts, _Parts]:
+    """Before and from the first `/` or `?` behind the scheme; `${request.path}` begins with one."""
+    for number, part in enumerate(parts):
+        if part == REQUEST_PATH:
+            return parts[:number], parts[number:]
+        if not isinstance(part, str):
+            continue
+        found = _END_OF_ORIGIN.search(part, part.index("://") + 3 if number == 0 else 0)
+        if found is not None:
+            before, after = part[:found.start()], part[found.start():]
+            return (*parts[:number], *filter(None, [before])), (after, *parts[number + 1:])
+    return parts, ()
+
+
+def _escaped(parts: _Parts) -> str | Template:
+    """Path and query as they are sent; what templates make is escaped already."""
+    return _joined(tuple(quote(part, safe=PATH_SAFE + "?", errors="replace") if isinstance(part, str) else part
+                         for part in parts))
+
+
+def _joined(parts: _Parts) -> str | Template:
+    if any(isinstance(part, Value) for part in parts):
+        return Template(parts, Place.URL)
+    return "".join(map(str, parts))

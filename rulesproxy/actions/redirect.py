@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from rulesproxy.compiler.context import Context
 from rulesproxy.compiler.effects import answer_phases, effect
@@ -16,7 +17,6 @@ from rulesproxy.model.http import Response
 from rulesproxy.runtime.decision import RuleInfo
 from rulesproxy.runtime.op import Op
 from rulesproxy.runtime.phase import Slot
-from rulesproxy.runtime.values import header_text
 
 KEY = "redirect"
 SUMMARY = "Answer with an HTTP redirect to another URL."
@@ -42,6 +42,9 @@ SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
 }
 _URL_SAFE = "%/:?#[]@!$&'()*+,;=-._~"
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+# References to groups as other tools write them.
+_OTHER_TOOLS = re.compile(r"\$([0-9])|\\([0-9])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Redirect(Op):
     status: int = 302
 
     def apply(self, subject: HTTPFlow, rule: RuleInfo | None) -> None:
-        location = quote(header_text(self.to), safe=_URL_SAFE)
+        location = quote(self.to, safe=_URL_SAFE, errors="replace")
         subject.response = Response.make(self.status, b"", {"location": location, "cache-control": "no-store"})
 
 
@@ -63,8 +66,17 @@ def build(node: Node, context: Context) -> list[Effect]:
         return []
     to = parse_template(target, context, place=Place.URL)
     start = to if isinstance(to, str) else to.parts[0]
-    if isinstance(start, str) and not _is_target(start):
-        context.error(target, "a redirect goes to an absolute http or https URL, or to a path that starts with /")
+    if not (isinstance(start, str) and _is_target(start)):
+        context.error(target, "a redirect goes to an absolute http or https URL, or to a path that starts with /",
+                      help="what stands before the first ${…} says which: https://${…}")
+        return []
+    if any(_CONTROL.search(part) for part in ((to,) if isinstance(to, str) else to.parts) if isinstance(part, str)):
+        context.error(target, "a URL has no line breaks and no other controls")
+        return []
+    foreign = _OTHER_TOOLS.search(target.text)
+    if foreign is not None and any(name.startswith("match.") for name in context.captures):
+        context.error(target, f"{foreign[0]} is not a group here",
+                      help=f"did you mean ${{match.{foreign[1] or foreign[2]}}}?")
         return []
     args = {"to": to, "status": status.value if isinstance(status, Scalar) else 302}
     return [effect(context, node, Redirect, args, phases=answer_phases(context), slot=Slot.ANSWER,
@@ -72,7 +84,4 @@ def build(node: Node, context: Context) -> list[Effect]:
 
 
 def _is_target(start: str) -> bool:
-    if start.startswith("/"):
-        return True
-    parts = urlsplit(start)
-    return parts.scheme in ("http", "https") and start.startswith(f"{parts.scheme}://")
+    return start.startswith("/") or re.match(r"https?://(?!/)", start) is not None

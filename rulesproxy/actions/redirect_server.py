@@ -7,14 +7,13 @@ from typing import Any, ClassVar
 
 from rulesproxy.compiler.context import Context
 from rulesproxy.compiler.destination import destination, flag
-from rulesproxy.compiler.effects import effect
+from rulesproxy.compiler.destination import server_name as build_server_name
+from rulesproxy.compiler.effects import REQUEST, effect
 from rulesproxy.compiler.ir import Effect
 from rulesproxy.compiler.source import Mapping, Node, Scalar
-from rulesproxy.compiler.template import Place, parse_template
 from rulesproxy.model.flow import HTTPFlow
-from rulesproxy.model.names import InvalidHost, canonical_host
 from rulesproxy.runtime.decision import RuleInfo
-from rulesproxy.runtime.destination import make_route, parse_destination
+from rulesproxy.runtime.destination import make_route, parse_destination, server_name
 from rulesproxy.runtime.op import Op
 from rulesproxy.runtime.phase import Phase, Slot
 
@@ -44,6 +43,7 @@ SCHEMA: dict[str, Any] = {
     "required": ["to"],
     "additionalProperties": False,
 }
+_EARLY = frozenset((Phase.CONNECT, Phase.TLS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,9 @@ class RedirectServer(Op):
     verify: bool = True
 
     def apply(self, subject: HTTPFlow, rule: RuleInfo | None) -> None:
-        subject.route = make_route(subject, parse_destination(self.to), keep_host=self.keep_host, sni=self.sni,
-                                   verify=self.verify, rule=rule.name if rule is not None else "")
+        subject.route = make_route(subject, parse_destination(self.to), keep_host=self.keep_host,
+                                   sni=None if self.sni is None else server_name(self.sni), verify=self.verify,
+                                   rule=rule.name if rule is not None else "")
 
 
 def build(node: Node, context: Context) -> list[Effect]:
@@ -66,24 +67,12 @@ def build(node: Node, context: Context) -> list[Effect]:
     to = destination(target, context) if isinstance(target, Scalar) else None
     if to is None:
         return []
-    sni = _sni(fields.get("sni"), context)
+    name = fields.get("sni")
+    sni = build_server_name(name, context) if isinstance(name, Scalar) else None
     args = {"to": to, "keep_host": flag(fields.get("keep_host"), True), "sni": sni,
             "verify": flag(fields.get("verify"), True)}
     # A tunnel can go elsewhere unopened as long as nothing inside it has to change (rule-language 3.2).
-    opaque = (args["keep_host"] and sni is None and args["verify"] and isinstance(to, str)
-              and parse_destination(to).scheme is None and Phase.CONNECT in context.visible)
-    phases = frozenset((Phase.CONNECT, Phase.REQUEST)) if opaque else frozenset((Phase.REQUEST,))
+    opaque = bool(args["keep_host"] and sni is None and args["verify"] and isinstance(to, str)
+                  and parse_destination(to).scheme is None and context.visible & _EARLY)
+    phases = _EARLY | REQUEST if opaque else REQUEST
     return [effect(context, node, RedirectServer, args, phases=phases, slot=Slot.ROUTE, needs_plaintext=not opaque)]
-
-
-def _sni(node: Node | None, context: Context) -> Any:
-    if not isinstance(node, Scalar):
-        return None
-    text = parse_template(node, context, place=Place.URL)
-    if not isinstance(text, str):
-        return text
-    try:
-        return canonical_host(text)
-    except InvalidHost as exc:
-        context.error(node, str(exc))
-        return None

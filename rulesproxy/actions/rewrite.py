@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jsonpatch
+import jsonpointer
+
 from rulesproxy.actions.map_remote import MapRemote, map_to
 from rulesproxy.compiler.context import Context
 from rulesproxy.compiler.cookies import COOKIE_SCHEMA, cookie_line
-from rulesproxy.compiler.destination import destination
+from rulesproxy.compiler.destination import server_name
 from rulesproxy.compiler.edit_values import REPLACE_SCHEMA, replacements
 from rulesproxy.compiler.effects import effect
-from rulesproxy.compiler.header_text import check_name, header_values
+from rulesproxy.compiler.header_text import check_name, check_token, header_values, text_bytes
 from rulesproxy.compiler.ir import Effect
 from rulesproxy.compiler.source import Mapping, Node, Scalar, Sequence
-from rulesproxy.compiler.template import Encoded, Place, parse_json, parse_template, values_in
+from rulesproxy.compiler.template import Place, Template, document_bytes, parse_json, parse_template
+from rulesproxy.model.names import host_for_url
 from rulesproxy.runtime.edits import Edit
 from rulesproxy.runtime.phase import Phase, Slot
-from rulesproxy.runtime.values import json_bytes
 
 KEY = "rewrite"
 SUMMARY = "Change parts of the request (method, path, query, headers, cookies, body) and of the response."
@@ -119,7 +122,7 @@ def _edit(message: str, field: str, name: str, op: str, value: Any, node: Node, 
     body = field == "body"
     return effect(context, node, Edit, args, phases=frozenset((phase,)), kind="edit", needs_plaintext=True,
                   reads_request_body=body and message == "request",
-                  reads_response_body=body and message == "response")
+                  reads_response_body=body and message == "response", replaces_body=body and op in ("set", "file"))
 
 
 # --- route --------------------------------------------------------------------------------------------------------
@@ -141,13 +144,18 @@ def _route(node: Mapping, context: Context) -> list[Effect]:
         assert scheme is not None
         args: dict[str, Any] = {"to": f"{scheme.text}:"}
         return [_route_effect(args, scheme, context)]
-    text = (host.text if host is not None else "") + (f":{port.text}" if port is not None else "")
+    name = server_name(host, context) if host is not None else ""
+    if name is None:
+        return []
+    before = f"{scheme.text}://" if scheme is not None else ""
+    after = f":{port.text}" if port is not None else ""
+    if isinstance(name, str):
+        to: str | Template = before + host_for_url(name) + after
+    else:
+        to = Template(tuple(part for part in (before, *name.parts, after) if part != ""), Place.URL)
     at = host or port
     assert at is not None
-    if scheme is not None:
-        text = f"{scheme.text}://{text}"
-    to = destination(Scalar(at.pos, text, plain=True), context)
-    return [] if to is None else [_route_effect({"to": to}, at, context)]
+    return [_route_effect({"to": to}, at, context)]
 
 
 def _route_effect(args: dict[str, Any], node: Node, context: Context) -> Effect:
@@ -163,7 +171,11 @@ def _single(key: str, node: Node, context: Context) -> list[Effect]:
         return []
     if key == "status":
         return [_edit("response", "status", "", "set", node.value, node, context)]
-    return [_edit("request", key, "", "set", (node.text.upper(),), node, context)]
+    method = node.text.upper()
+    if method == "CONNECT":
+        context.error(node, "a request cannot become a CONNECT: that opens tunnels")
+        return []
+    return [_edit("request", key, "", "set", (method,), node, context)]
 
 
 def _path(key: str, node: Node, context: Context) -> list[Effect]:
@@ -171,12 +183,14 @@ def _path(key: str, node: Node, context: Context) -> list[Effect]:
     effects = []
     if isinstance(text, Scalar):
         value = parse_template(text, context, place=Place.URL)
-        if "?" in (value if isinstance(value, str) else str(value.parts)):
+        fixed = (value,) if isinstance(value, str) else value.parts
+        if any("?" in part for part in fixed if isinstance(part, str)):
             context.error(text, "a path has no query", help="use rewrite.query, or rewrite.url")
         effects.append(_edit("request", "path", "", "set", (value,), text, context))
     replace = node.get("replace") if isinstance(node, Mapping) else None
     if replace is not None:
-        effects.append(_edit("request", "path", "", "replace", replacements(replace, context), replace, context))
+        effects.append(_edit("request", "path", "", "replace", replacements(replace, context, Place.URL), replace,
+                             context))
     return effects
 
 
@@ -206,25 +220,36 @@ _FAMILIES = {
 
 
 def _is_name(field: str, node: Scalar, context: Context) -> bool:
-    return check_name(node, context) if field == "header" else True
+    match field:
+        case "header":
+            return check_name(node, context)
+        case "cookie" | "response_cookie":
+            return check_token(node, context)
+    return True
+
+
+#: Where the values of a family stand. Query values are texts; they are encoded when they are written.
+_PLACES = {"header": Place.HEADER, "cookie": Place.COOKIE, "response_cookie": Place.HEADER, "query": Place.TEXT}
 
 
 def _field_value(field: str, op: str, node: Node, context: Context) -> tuple[Any, ...]:
+    place = _PLACES[field]
     if op == "replace":
-        return replacements(node, context)
-    items = node.items if isinstance(node, Sequence) else (node,)
-    match field:
-        case "header" | "cookie":
-            return header_values(node, context) or ()
-        case "response_cookie":
-            return tuple(line for item in items if (line := cookie_line(item, context)) is not None)
-    return tuple(parse_template(item, context, place=Place.TEXT) for item in items if isinstance(item, Scalar))
+        return replacements(node, context, place)
+    if field == "response_cookie":
+        line = cookie_line(node, context)
+        return () if line is None else (line,)
+    if field == "query":
+        items = node.items if isinstance(node, Sequence) else (node,)
+        return tuple(parse_template(item, context, place=place) for item in items if isinstance(item, Scalar))
+    return header_values(node, context, place)
 
 
 def _body(key: str, node: Node, context: Context) -> list[Effect]:
     message = "request" if key == "body" else "response"
     if isinstance(node, Scalar):
-        return [_edit(message, "body", "", "set", _text_body(node, context), node, context)]
+        text = parse_template(node, context, place=Place.BODY)
+        return [_edit(message, "body", "", "set", text_bytes(text), node, context)]
     if not isinstance(node, Mapping):
         return []
     effects = []
@@ -238,22 +263,29 @@ def _body(key: str, node: Node, context: Context) -> list[Effect]:
 def _body_change(op: str, node: Node, context: Context) -> tuple[str, Any]:
     match op:
         case "set" if isinstance(node, Scalar):
-            return "set", _text_body(node, context)
+            return "set", text_bytes(parse_template(node, context, place=Place.BODY))
         case "json":
-            document = parse_json(node, context)
-            return "set", Encoded(document, json=True) if list(values_in(document)) else json_bytes(document)
+            return "set", document_bytes(node, context)
         case "file" if isinstance(node, Scalar):
             return "file", context.read_file(node)
         case "replace":
-            return op, replacements(node, context)
-        case "json_merge" | "json_patch":
+            return op, replacements(node, context, Place.BODY)
+        case "json_merge":
             return op, parse_json(node, context)
+        case "json_patch":
+            return op, _patch(node, context)
     return op, None
 
 
-def _text_body(node: Scalar, context: Context) -> Any:
-    text = parse_template(node, context, place=Place.BODY)
-    return text.encode("utf-8", "replace") if isinstance(text, str) else Encoded(text, json=False)
+def _patch(node: Node, context: Context) -> Any:
+    """The operations of a JSON Patch, their shape checked (RFC 6902 §4)."""
+    document = parse_json(node, context)
+    for operation, item in zip(document, node.items if isinstance(node, Sequence) else (), strict=True):
+        try:
+            jsonpatch.JsonPatch([operation])
+        except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, ValueError) as exc:
+            context.error(item, f"no operation of JSON Patch: {exc}", help="like {op: replace, path: /a/b, value: 1}")
+    return document
 
 
 _PARTS: dict[str, Callable[[str, Node, Context], list[Effect]]] = {

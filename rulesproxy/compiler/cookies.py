@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rulesproxy.compiler.header_text import header_value
 from rulesproxy.compiler.source import Mapping, Node, Scalar
+from rulesproxy.compiler.template import Place, Template
 
 if TYPE_CHECKING:
     from rulesproxy.compiler.context import Context
@@ -29,25 +30,18 @@ _ATTRIBUTES = {"path": "Path", "domain": "Domain", "expires": "Expires", "max_ag
 _FLAGS = {"secure": "Secure", "httponly": "HttpOnly"}
 
 
-def cookie_line(node: Node, context: Context) -> Any:
+def cookie_line(node: Node, context: Context) -> str | Template | None:
     """The text behind `name=`; None after an error."""
-    if isinstance(node, Scalar):
-        return header_value(node, context)
-    if not isinstance(node, Mapping):
-        return None
-    value = node.get("value")
-    if not isinstance(value, Scalar):
-        return None
-    line = value.text
-    for key, attribute in node:
-        if not isinstance(attribute, Scalar):
-            continue
+    value = node.get("value") if isinstance(node, Mapping) else node
+    line = [] if value is None else [header_value(value, context, Place.COOKIE)]
+    for key, attribute in node if isinstance(node, Mapping) else ():
         if key.text in _ATTRIBUTES:
-            if ";" in attribute.text:
-                context.error(attribute, "an attribute of a cookie has no semicolon")
-                return None
-            line += f"; {_ATTRIBUTES[key.text]}={attribute.text}"
-        elif key.text in _FLAGS and attribute.value is True:
-            line += f"; {_FLAGS[key.text]}"
-    return header_value(Scalar(value.pos, line, value.plain), context)
-
+            line += [f"; {_ATTRIBUTES[key.text]}=", header_value(attribute, context, Place.COOKIE)]
+        elif key.text in _FLAGS and isinstance(attribute, Scalar) and attribute.value is True:
+            line.append(f"; {_FLAGS[key.text]}")
+    parts = [part for part in line if part is not None]
+    if len(parts) < len(line):
+        return None
+    if all(isinstance(part, str) for part in parts):
+        return "".join(map(str, parts))
+    return Template(tuple(part for part in parts if part != ""), Place.HEADER)

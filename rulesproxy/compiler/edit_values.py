@@ -1,4 +1,4 @@
-"""What `rewrite` changes fields with: `set add remove replace`, and for bodies `file json_merge json_patch`."""
+"""What `rewrite` replaces in a field: `{regex, with}` or `{text, with}`, checked at load."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import re2
-
 from rulesproxy.compiler.ir import Value
 from rulesproxy.compiler.source import Mapping, Node, Scalar, Sequence
-from rulesproxy.compiler.template import Place, Template, split
+from rulesproxy.compiler.template import Place, Template, refuse_controls, split
 from rulesproxy.compiler.writer import literal
 from rulesproxy.runtime.substitution import Substitution
+from rulesproxy.runtime.text import BadRegex, regex
 
 if TYPE_CHECKING:
     from rulesproxy.compiler.context import Context
     from rulesproxy.compiler.writer import Module
 
-_OTHER_TOOLS = re.compile(r"\$(?:[0-9]|&|\{[0-9]+\})|\\[0-9]")
-_GROUP = re.compile(r"\$\{\s*match\.([A-Za-z0-9_]+)\s*\}")
+#: References to groups as other tools write them. `$$` before a brace is our own escape.
+_OTHER_TOOLS = re.compile(r"(?<!\$)\$(?:[0-9]|\{[0-9]+\})|\\[0-9]")
+_GROUP = re.compile(r"\$?\$\{\s*match\.([A-Za-z0-9_]+)\s*\}")
 
 _ONE: dict[str, Any] = {
     "title": "replacement",
     "properties": {
-        "regex": {"type": "string", "description": "An RE2 regular expression."},
+        "regex": {"type": "string", "minLength": 1, "description": "An RE2 regular expression."},
         "text": {"$ref": "#/$defs/text", "description": "A plain text instead of an expression."},
         "with": {"$ref": "#/$defs/text", "description": "What stands there instead; may use ${match.1}."},
         "ignore_case": {"type": "boolean", "description": "Find without case."},
@@ -34,7 +34,7 @@ _ONE: dict[str, Any] = {
 }
 #: One replacement, or a list of them done in turn.
 REPLACE_SCHEMA: dict[str, Any] = {
-    **_ONE, "type": ["object", "array"], "items": {"type": "object", **_ONE},
+    **_ONE, "type": ["object", "array"], "items": {"type": "object", **_ONE}, "minItems": 1,
     "description": "Replace everything that is found; a list is done in turn.",
 }
 
@@ -44,91 +44,91 @@ class Replacement(Value):
     """A substitution whose text is made at run time; groups of the expression stay numbers."""
 
     pattern: str
-    parts: tuple[str | int | Value, ...]
-    ignore_case: bool
+    parts: tuple[str | int | Template, ...]
+    ignore_case: bool = False
+    plain: bool = False
 
     def render(self, x: Any) -> Substitution:
-        parts = tuple(part if isinstance(part, (str, int)) else Template((part,), Place.BODY).render(x)
-                      for part in self.parts)
-        return Substitution(self.pattern, parts, self.ignore_case)
+        parts = tuple(part.render(x) if isinstance(part, Template) else part for part in self.parts)
+        return Substitution(self.pattern, parts, self.ignore_case, self.plain)
 
     def emit(self, module: Module) -> str:
         module.use("rulesproxy.runtime.substitution", "Substitution")
-        parts = ", ".join(literal(part) if isinstance(part, (str, int)) else Template((part,), Place.BODY).emit(module)
-                          for part in self.parts)
+        parts = ", ".join(part.emit(module) if isinstance(part, Template) else literal(part) for part in self.parts)
         comma = "," if len(self.parts) == 1 else ""
-        return f"Substitution({literal(self.pattern)}, ({parts}{comma}), {self.ignore_case})"
+        flags = ", ignore_case=True" * self.ignore_case + ", plain=True" * self.plain
+        return f"Substitution({literal(self.pattern)}, ({parts}{comma}){flags})"
 
     @property
     def is_constant(self) -> bool:
-        return all(isinstance(part, (str, int)) for part in self.parts)
+        return not any(isinstance(part, Template) for part in self.parts)
 
     @property
     def reads_request_body(self) -> bool:
-        return any(isinstance(part, Value) and part.reads_request_body for part in self.parts)
+        return any(isinstance(part, Template) and part.reads_request_body for part in self.parts)
 
     @property
     def reads_response_body(self) -> bool:
-        return any(isinstance(part, Value) and part.reads_response_body for part in self.parts)
+        return any(isinstance(part, Template) and part.reads_response_body for part in self.parts)
 
 
-def replacements(node: Node, context: Context) -> tuple[Replacement, ...]:
-    """One `{regex, with}` or a list of them; mistakes are reported."""
+def replacements(node: Node, context: Context, place: Place) -> tuple[Replacement, ...]:
+    """One replacement or a list of them; mistakes are reported. `place` is where the new text will stand."""
     items = node.items if isinstance(node, Sequence) else (node,)
-    found = [_replacement(item, context) for item in items if isinstance(item, Mapping)]
+    found = [_replacement(item, context, place) for item in items if isinstance(item, Mapping)]
     return tuple(item for item in found if item is not None)
 
 
-def _replacement(node: Mapping, context: Context) -> Replacement | None:
-    regex, plain, text, case = node.get("regex"), node.get("text"), node.get("with"), node.get("ignore_case")
-    source = regex if isinstance(regex, Scalar) else plain
-    if not isinstance(source, Scalar) or not isinstance(text, Scalar) or (regex is not None and plain is not None):
+def _replacement(node: Mapping, context: Context, place: Place) -> Replacement | None:
+    expression, plain, text, case = node.get("regex"), node.get("text"), node.get("with"), node.get("ignore_case")
+    source = plain if expression is None else expression
+    if not isinstance(source, Scalar) or not isinstance(text, Scalar) or (expression is not None and plain is not None):
         context.error(node, "a replacement needs regex or text (one of them), and with")
         return None
     pattern = context.match_text(source)
-    if source is plain:
-        pattern = re2.escape(pattern)
+    ignore_case = isinstance(case, Scalar) and case.value is True
+    if not pattern:
+        context.error(source, "an empty text is found everywhere")
+        return None
     try:
-        compiled = re2.compile(pattern)
-    except re2.error as exc:
-        context.error(source, f"not a regular expression: {reason(exc)}", code="regex")
+        groups = {"0": 0, **(regex(pattern, ignore_case).groups if source is expression else {})}
+    except BadRegex as exc:
+        context.error(source, f"RE2 does not accept this expression: {exc}", code="regex")
         return None
-    foreign = _OTHER_TOOLS.search(text.text)
-    if foreign is not None:
-        number = "".join(filter(str.isdigit, foreign[0])) or "0"
-        context.error(text, f"{foreign[0]} is not known here", help=f"did you mean ${{match.{number}}}?")
-        return None
-    parts = _parts(text, compiled, context)
-    return Replacement(pattern, parts, isinstance(case, Scalar) and case.value is True)
+    if source is expression:
+        foreign = _OTHER_TOOLS.search(text.text)
+        if foreign is not None:
+            number = "".join(filter(str.isdigit, foreign[0]))
+            context.error(text, f"{foreign[0]} is not a group here", help=f"did you mean ${{match.{number}}}?")
+            return None
+    return Replacement(pattern, _parts(text, groups, context, place), ignore_case, source is plain)
 
 
-def _parts(text: Scalar, compiled: Any, context: Context) -> tuple[str | int | Value, ...]:
+def _parts(text: Scalar, groups: dict[str, int], context: Context, place: Place) -> tuple[str | int | Template, ...]:
     """The replacement text: `${match.N}` are groups of this expression, other names as everywhere."""
-    parts: list[str | int | Value] = []
+    parts: list[str | int | Template] = []
     at = 0
     for found in _GROUP.finditer(text.text):
-        parts += split(text.text[at:found.start()], text, context)
-        group = _group(found[1], compiled)
-        if group is None:
-            context.error(text, f"the expression has no group {found[1]}",
-                          help=f"it has {compiled.groups} group{'s' if compiled.groups != 1 else ''}")
+        if found[0].startswith("$$"):
+            continue  # the text "${match.1}" itself
+        parts += _texts(text.text[at:found.start()], text, context, place)
+        if found[1] in groups:
+            parts.append(groups[found[1]])
+        elif f"match.{found[1]}" in context.captures:
+            parts += _texts(found[0], text, context, place)
         else:
-            parts.append(group)
+            context.error(text, f"the expression has no group {found[1]}", help=_known(groups))
         at = found.end()
-    parts += split(text.text[at:], text, context)
-    return tuple(part for part in parts if part != "")
+    parts += _texts(text.text[at:], text, context, place)
+    return tuple(parts)
 
 
-def _group(name: str, compiled: Any) -> int | None:
-    if name.isdigit():
-        return int(name) if int(name) <= compiled.groups else None
-    index: int | None = compiled.groupindex.get(name)
-    return index
+def _known(groups: dict[str, int]) -> str:
+    names = [name for name in groups if name != "0"]
+    return f"its groups are {', '.join(names)}" if names else "it has no groups: write (…) around a part"
 
 
-def reason(exc: Exception) -> str:
-    """RE2's reason as text."""
-    detail = exc.args[0] if exc.args else exc
-    return detail.decode("utf-8", "replace") if isinstance(detail, bytes) else str(detail)
-
-
+def _texts(text: str, node: Scalar, context: Context, place: Place) -> list[str | int | Template]:
+    parts = split(text, node, context)
+    refuse_controls([part for part in parts if isinstance(part, str)], node, context, place)
+    return [part if isinstance(part, str) else Template((part,), place) for part in parts]

@@ -1,15 +1,17 @@
-"""How actions make their `Effect`s: flags computed from the arguments, checked once, here."""
+"""How actions make their `Effect`s: what follows from the arguments is found out once, here."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
-from rulesproxy.compiler.expression import Filtered, Lookup
+from rulesproxy.compiler.edit_values import Replacement
+from rulesproxy.compiler.expression import Capture, Lookup, inner_values
 from rulesproxy.compiler.ir import Effect, Predicate, Value
 from rulesproxy.compiler.source import Node
 from rulesproxy.compiler.template import Encoded, Template, values_in
 from rulesproxy.runtime.op import Op
-from rulesproxy.runtime.phase import Phase, Slot
+from rulesproxy.runtime.phase import ALL_PHASES, Phase, Slot
 
 if TYPE_CHECKING:
     from rulesproxy.compiler.context import Context
@@ -26,28 +28,42 @@ def answer_phases(context: Context) -> frozenset[Phase]:
 def effect(context: Context, node: Node, op: type[Op], args: dict[str, Any], *, phases: frozenset[Phase],
            slot: Slot | None = None, kind: Literal["slot", "edit", "note", "pass"] = "slot",
            needs_plaintext: bool = False, reads_request_body: bool = False, reads_response_body: bool = False,
-           companion: bool = False, requires: Predicate | None = None) -> Effect:
-    """An effect of `op` with these arguments. A template that looks at the response before there is one is an error."""
+           replaces_body: bool = False, companion: bool = False, requires: Predicate | None = None) -> Effect:
+    """An effect of `op` with these arguments. A template that looks at what is not there yet is an error."""
     values = list(values_in(tuple(args.values())))
-    if Phase.RESPONSE not in phases and not companion and any(_sees_response(value) for value in values):
+    seen = _seen_in(values)
+    if not phases & seen:
         context.error(node, "this is decided before there is a response", code="template",
-                      help="response.… can be used where the response is changed")
+                      help="with a response key in the match (status: …) the rule acts on the response")
     return Effect(
-        op, tuple(args.items()), phases, node.pos, slot=slot, kind=kind, needs_plaintext=needs_plaintext,
+        op, tuple(args.items()), phases & seen, node.pos, slot=slot, kind=kind, needs_plaintext=needs_plaintext,
         reads_request_body=reads_request_body or any(value.reads_request_body for value in values),
         reads_response_body=reads_response_body or any(value.reads_response_body for value in values),
-        companion=companion, requires=requires,
+        replaces_body=replaces_body, companion=companion, requires=requires,
     )
 
 
-def _sees_response(value: Value) -> bool:
+def _seen_in(values: list[Value]) -> frozenset[Phase]:
+    """The phases in which everything the values look at can be seen."""
+    phases = ALL_PHASES
+    for value in values:
+        for inner in _made_from(value):
+            if isinstance(inner, Lookup):
+                phases &= inner.phases
+            elif isinstance(inner, Capture):
+                for leaf in inner.leaves:
+                    phases &= leaf.PHASES
+    return phases
+
+
+def _made_from(value: Value) -> Iterator[Value]:
     match value:
-        case Lookup():
-            return value.sees_response
-        case Filtered():
-            return _sees_response(value.value)
-        case Template():
-            return any(isinstance(part, Value) and _sees_response(part) for part in value.parts)
-        case Encoded():
-            return any(_sees_response(inner) for inner in values_in(value.inner))
-    return False
+        case Template(parts) | Replacement(_, parts):
+            for part in parts:
+                if isinstance(part, Value):
+                    yield from _made_from(part)
+        case Encoded(inner):
+            for item in values_in(inner):
+                yield from _made_from(item)
+        case _:
+            yield from inner_values(value)

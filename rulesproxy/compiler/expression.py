@@ -7,12 +7,14 @@ quoted in brackets (`headers["x-a"]`), and arguments are quoted texts or numbers
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rulesproxy.compiler.ir import Leaf, Value
 from rulesproxy.compiler.writer import literal
 from rulesproxy.runtime import values as run
+from rulesproxy.runtime.phase import ALL_PHASES, HTTP_PHASES, Phase
 
 if TYPE_CHECKING:
     from rulesproxy.compiler.writer import Module
@@ -48,7 +50,14 @@ class Lookup(Value):
 
     @property
     def sees_response(self) -> bool:
-        return self.kind.startswith("response")
+        return self.kind.startswith("response") or self.kind == "status"
+
+    @property
+    def phases(self) -> frozenset[Phase]:
+        """The phases in which it can be looked up. The request is remembered in the response phase."""
+        if self.kind in ("now", "uuid", "random"):
+            return ALL_PHASES
+        return frozenset((Phase.RESPONSE,)) if self.sees_response else HTTP_PHASES
 
     def render(self, x: Any) -> Any:
         match self.kind:
@@ -110,7 +119,7 @@ class Capture(Value):
         parts = [leaf.emit_capture(module, self.name) for leaf in self.leaves]
         if len(parts) == 1:
             return parts[0]
-        return f"next((v for v in ({', '.join(parts)}) if v is not None), None)"
+        return f"{module.use('rulesproxy.runtime.text', 'first_of')}({', '.join(parts)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +144,29 @@ class Filtered(Value):
     @property
     def reads_response_body(self) -> bool:
         return self.value.reads_response_body
+
+
+#: Filters that leave path text path text.
+_HARMLESS = ("default", "lower", "upper", "trim")
+
+
+def is_path_text(value: Value) -> bool:
+    """True for what comes from the canonical path: `%2F` in it is an escape, where other text means those letters."""
+    match value:
+        case Lookup(kind):
+            return kind == "path"
+        case Capture(leaves=leaves):
+            return all(getattr(leaf, "FACT", "") == "path" for leaf in leaves)
+        case Filtered(inner, name):
+            return name in _HARMLESS and is_path_text(inner)
+    return False
+
+
+def inner_values(value: Value) -> Iterator[Value]:
+    """The value and every value it is made from."""
+    yield value
+    if isinstance(value, Filtered):
+        yield from inner_values(value.value)
 
 
 class ExpressionError(ValueError):
@@ -182,11 +214,11 @@ class _Parser:
         self.at = 0
 
     def parse(self) -> Parsed:
-        steps: list[str | int] = [self._name()]
+        steps: list[str | int] = [*self._names()]
         arguments: tuple[str | int | float, ...] = ()
         while True:
             if self._take("."):
-                steps.append(self._name())
+                steps += self._names()
             elif self._take("["):
                 steps.append(self._bracket())
             elif self._take("("):
@@ -195,7 +227,7 @@ class _Parser:
                 break
         filters = []
         while self._take("|"):
-            name = str(self._name())
+            name = ".".join(self._names())
             filters.append((name, self._arguments() if self._take("(") else ()))
         if self.tokens[self.at][0] != "end":
             raise ExpressionError(f"unexpected {self.tokens[self.at][1]!r}")
@@ -207,16 +239,17 @@ class _Parser:
             return True
         return False
 
-    def _name(self) -> str | int:
+    def _names(self) -> list[str]:
+        """One name; `1.5`, which reads as a number, is two."""
         kind, value = self.tokens[self.at]
         if kind not in ("word", "number"):
             raise ExpressionError("a name is missing" if kind == "end" else f"a name is wanted before {value!r}")
         self.at += 1
-        return value
+        return value.split(".")
 
     def _bracket(self) -> str | int:
         kind, value = self.tokens[self.at]
-        if kind not in ("text", "number") or (kind == "number" and not value.lstrip("-").isdigit()):
+        if kind not in ("text", "number") or (kind == "number" and "." in value):
             raise ExpressionError('in brackets stands a quoted key or a number: headers["x-a"], items[0]')
         self.at += 1
         if not self._take("]"):

@@ -121,7 +121,7 @@ def _takes_effect(rule: Rule, phase: Phase, x: Any, ready: bool, acted_before: S
     if wanted & set(outcome.winners):
         outcome.overruled.append(rule.name)
         return False
-    if not ready and _reads_body(rule, effects, phase):
+    if not ready and _reads_body(rule, effects, phase, x):
         outcome.waiting.append(rule.name)
         return False
     try:
@@ -153,10 +153,13 @@ def _refuses_on_error(rule: Rule) -> bool:
                for effect in rule.effects)
 
 
-def _reads_body(rule: Rule, effects: Sequence[Effect], phase: Phase) -> bool:
+def _reads_body(rule: Rule, effects: Sequence[Effect], phase: Phase, x: Any) -> bool:
+    # A body that is only replaced need not be readable once it is over.
     if phase is Phase.REQUEST:
-        return any(effect.reads_request_body for effect in rule.effects)
-    return phase is Phase.RESPONSE and any(effect.reads_response_body for effect in effects)
+        return any(effect.reads_request_body and not (effect.replaces_body and x.request_over)
+                   for effect in rule.effects)
+    return phase is Phase.RESPONSE and any(
+        effect.reads_response_body and not (effect.replaces_body and x.response_over) for effect in effects)
 
 
 def _passes(rule: Rule, phase: Phase) -> bool:

@@ -200,7 +200,9 @@ class Effect:
     needs_plaintext: bool = False
     reads_request_body: bool = False
     reads_response_body: bool = False
-    #: Its phases follow the other effects of the rule (delay, tag, log).
+    #: Of the body it only needs the end: it puts another in its place, whatever is in there.
+    replaces_body: bool = False
+    #: Its phases follow the other effects of the rule (delay, tag, log), among those it can act in.
     companion: bool = False
 
 

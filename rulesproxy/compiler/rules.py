@@ -179,7 +179,16 @@ def _place_companions(effects: list[ir.Effect], context: Context) -> tuple[ir.Ef
     if not any(effect.companion for effect in effects):
         return tuple(effects)
     phases = _companion_phases([effect for effect in effects if not effect.companion], context.visible)
-    return tuple(replace(effect, phases=phases) if effect.companion else effect for effect in effects)
+    # What a template looks at confines it further: a log line about the response is written with the response.
+    return tuple(replace(effect, phases=phases & effect.phases or _latest(effect.phases)) if effect.companion
+                 else effect for effect in effects)
+
+
+def _latest(phases: frozenset[Phase]) -> frozenset[Phase]:
+    """The request phase where it is one of them, else the last."""
+    if Phase.REQUEST in phases:
+        return frozenset((Phase.REQUEST,))
+    return frozenset((max(phases),)) if phases else frozenset()
 
 
 def _companion_phases(others: list[ir.Effect], visible: frozenset[Phase]) -> frozenset[Phase]:
@@ -190,9 +199,7 @@ def _companion_phases(others: list[ir.Effect], visible: frozenset[Phase]) -> fro
         return frozenset((Phase.REQUEST,))
     if needed:
         return needed  # a bare block, a name, a TLS decision: wherever it happens
-    if Phase.REQUEST in visible:
-        return frozenset((Phase.REQUEST,))
-    return frozenset((max(visible),)) if visible else frozenset()
+    return _latest(visible)
 
 
 def _is_bare(effect: ir.Effect) -> bool:

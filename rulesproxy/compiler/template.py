@@ -7,35 +7,25 @@ The place a template stands in decides how its values are made safe.
 from __future__ import annotations
 
 import enum
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, assert_never
 
-from rulesproxy.compiler.expression import (
-    SIMPLE,
-    Capture,
-    ExpressionError,
-    Filtered,
-    Lookup,
-    Parsed,
-    parse_expression,
-)
+from rulesproxy.compiler.expression import ExpressionError, Filtered, Lookup, is_path_text, parse_expression
 from rulesproxy.compiler.ir import Value
 from rulesproxy.compiler.source import Mapping, Node, Scalar, Sequence
 from rulesproxy.compiler.suggest import did_you_mean
+from rulesproxy.compiler.template_names import resolve
 from rulesproxy.compiler.writer import literal
 from rulesproxy.runtime import values as run
-from rulesproxy.runtime.phase import Phase
 
 if TYPE_CHECKING:
     from rulesproxy.compiler.context import Context
     from rulesproxy.compiler.writer import Module
 
 _VALUES = "rulesproxy.runtime.values"
-_NAMES = ("vars", "path", "match", "query", "request", "response", "now", "uuid", "random")
-_REQUEST = ("method", "host", "path", "url", "headers", "cookies", "body", "json")
-_RESPONSE = ("status", "headers", "json")
 _OPEN = re.compile(r"\$\$\{|\$\{")
 
 
@@ -47,6 +37,13 @@ class Place(enum.Enum):
     URL = "url"  # each value percent-encoded
     FILE = "file"  # each value one plain segment
     TEXT = "text"  # log lines, tags
+    COOKIE = "cookie"  # the value of a cookie: a header in which `;` refuses the exchange too
+
+
+#: The runtime function that judges the whole text, by place.
+_WHOLE = {Place.HEADER: "header_text", Place.COOKIE: "cookie_text"}
+#: More parts than this are joined, not added: an expression nests once for each `+`.
+_MOST_ADDED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +54,17 @@ class Template(Value):
     place: Place
 
     def render(self, x: Any) -> str:
-        joined = "".join(part if isinstance(part, str) else self._safe(part.render(x)) for part in self.parts)
-        return run.header_text(joined) if self.place is Place.HEADER else joined
-
-    def _safe(self, value: Any) -> str:
-        match self.place:
-            case Place.URL:
-                return run.url_part(value)
-            case Place.FILE:
-                return run.segment(value)
-            case Place.BODY | Place.HEADER | Place.TEXT:
-                return run.text(value)
-        assert_never(self.place)
+        joined = "".join(part if isinstance(part, str) else getattr(run, _guard(part, self.place))(part.render(x))
+                         for part in self.parts)
+        whole = _WHOLE.get(self.place)
+        return joined if whole is None else str(getattr(run, whole)(joined))
 
     def emit(self, module: Module) -> str:
-        wrap = module.use(_VALUES, {Place.URL: "url_part", Place.FILE: "segment"}.get(self.place, "text"))
-        joined = " + ".join(literal(part) if isinstance(part, str) else f"{wrap}({part.emit(module)})"
-                            for part in self.parts)
-        return f"{module.use(_VALUES, 'header_text')}({joined})" if self.place is Place.HEADER else joined
+        parts = [literal(part) if isinstance(part, str)
+                 else f"{module.use(_VALUES, _guard(part, self.place))}({part.emit(module)})" for part in self.parts]
+        joined = " + ".join(parts) if len(parts) <= _MOST_ADDED else f'"".join(({", ".join(parts)}))'
+        whole = _WHOLE.get(self.place)
+        return joined if whole is None else f"{module.use(_VALUES, whole)}({joined})"
 
     @property
     def reads_request_body(self) -> bool:
@@ -83,6 +73,29 @@ class Template(Value):
     @property
     def reads_response_body(self) -> bool:
         return any(isinstance(part, Value) and part.reads_response_body for part in self.parts)
+
+
+def _guard(value: Value, place: Place) -> str:
+    """The runtime function that makes a value safe for the place. Path text keeps its slashes and escapes in a URL."""
+    match place:
+        case Place.URL if is_path_text(value):
+            return "url_path"
+        case Place.URL if value == Lookup("host"):
+            return "url_host"
+        case Place.URL:
+            return "url_part"
+        case Place.FILE:
+            return "path_segment" if is_path_text(value) else "segment"
+        case Place.BODY | Place.HEADER | Place.TEXT | Place.COOKIE:
+            return "text"
+    assert_never(place)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an expression comes to at load where that is no text: `${vars.port | int}`."""
+
+    value: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,20 +163,39 @@ def parse_template(node: Scalar, context: Context, *, place: Place) -> str | Tem
 
 def parse_text(text: str, node: Node, context: Context, *, place: Place) -> str | Template:
     """The same for text that is not the node's own (a file's content)."""
-    parts = split(text, node, context)
-    if all(isinstance(part, str) for part in parts):
-        return "".join(str(part) for part in parts)
-    return Template(tuple(parts), place)
+    return _template(split(text, node, context), place)
+
+
+def _template(parts: list[str | Value], place: Place) -> str | Template:
+    if any(isinstance(part, Value) for part in parts):
+        return Template(tuple(parts), place)
+    return "".join(map(str, parts))
 
 
 def split(text: str, node: Node, context: Context) -> list[str | Value]:
     """Text and values in order, neighbouring texts joined."""
+    return _joined(_pieces(text, node, context))
+
+
+def _joined(pieces: Iterable[str | Value | Known]) -> list[str | Value]:
     parts: list[str | Value] = []
+    for piece in pieces:
+        part = run.text(piece.value) if isinstance(piece, Known) else piece
+        if isinstance(part, str) and parts and isinstance(parts[-1], str):
+            parts[-1] += part
+        elif part != "":
+            parts.append(part)
+    return parts
+
+
+def _pieces(text: str, node: Node, context: Context) -> list[str | Value | Known]:
+    """What the text is made of, mistakes reported and left out."""
+    parts: list[str | Value | Known] = []
     at = 0
     while (found := _OPEN.search(text, at)) is not None:
-        _append(parts, text[at:found.start()])
+        parts.append(text[at:found.start()])
         if found[0] == "$${":
-            _append(parts, "${")
+            parts.append("${")
             at = found.end()
             continue
         end = _closing(text, found.end())
@@ -171,22 +203,30 @@ def split(text: str, node: Node, context: Context) -> list[str | Value]:
             context.error(node, 'a "${" is never closed', help="write $${ for the text ${ itself")
             return parts
         value = _value(text[found.end():end], node, context)
-        if isinstance(value, str):
-            _append(parts, value)
-        elif value is not None:
+        if value is not None:
             parts.append(value)
         at = end + 1
-    _append(parts, text[at:])
-    return parts
+    parts.append(text[at:])
+    return [part for part in parts if part != ""]
 
 
-def _append(parts: list[str | Value], text: str) -> None:
-    if not text:
-        return
-    if parts and isinstance(parts[-1], str):
-        parts[-1] += text
+# RFC 9110 §5.5: what no field value holds.
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROLS = {"\r": "a carriage return", "\n": "a line break", "\0": "NUL"}
+
+
+def refuse_controls(parts: Iterable[str | Value], node: Node, context: Context, place: Place) -> bool:
+    """Report constant text that cannot stand in its place, a header or a cookie. True if there was some."""
+    text = "".join(part for part in parts if isinstance(part, str))
+    bad = _CONTROL.search(text) if place in _WHOLE else None
+    if bad is not None:
+        what = _CONTROLS.get(bad[0], f"the control U+{ord(bad[0]):04X}")
+        context.error(node, f"a header value cannot contain {what}", code="header-value")
+    elif place is Place.COOKIE and ";" in text:
+        context.error(node, "a cookie value cannot contain a semicolon", code="header-value")
     else:
-        parts.append(text)
+        return False
+    return True
 
 
 def _closing(text: str, at: int) -> int:
@@ -207,12 +247,14 @@ def _closing(text: str, at: int) -> int:
     return -1
 
 
-def _value(source: str, node: Node, context: Context) -> str | Value | None:
+def _value(source: str, node: Node, context: Context) -> str | Value | Known | None:
     try:
         parsed = parse_expression(source)
-        value = resolve(parsed, context, node)
+        value = resolve(parsed, context)
         for name, arguments in parsed.filters:
             value = _filter(value, name, arguments)
+        if value is None:
+            raise ExpressionError("this comes to nothing", "the variable's text does not suit the filter")
     except ExpressionError as exc:
         context.error(node, f"${{{source.strip()}}}: {exc}", help=exc.help, code=exc.code)
         return None
@@ -220,7 +262,7 @@ def _value(source: str, node: Node, context: Context) -> str | Value | None:
     if isinstance(value, (Lookup, Filtered)) and not has_default and _may_be_absent(value):
         context.warning("may-be-absent", node, f"${{{source.strip()}}} may be absent and is then empty",
                         help='say what to use instead: ${… | default("…")}')
-    return value
+    return value if isinstance(value, (str, Value)) else Known(value)
 
 
 def _may_be_absent(value: Value) -> bool:
@@ -229,92 +271,22 @@ def _may_be_absent(value: Value) -> bool:
     return isinstance(value, Lookup) and value.may_be_absent
 
 
-def _filter(value: str | Value, name: str, arguments: tuple[str | int | float, ...]) -> str | Value:
+def _filter(value: Any, name: str, arguments: tuple[str | int | float, ...]) -> Any:
     if name not in run.FILTERS:
         raise ExpressionError(f'no filter "{name}"', did_you_mean(name, run.FILTERS))
     _, least, most = run.FILTERS[name]
     if not least <= len(arguments) <= most:
         wanted = str(most) if least == most else f"{least} to {most}"
         raise ExpressionError(f"{name} takes {wanted} argument{'s' if most != 1 else ''}, not {len(arguments)}")
-    if isinstance(value, str):
-        return run.text(run.filtered(name, value, *arguments))
-    return Filtered(value, name, arguments)
+    if name == "date" and arguments and run.filtered("date", 0, str(arguments[0])) is None:
+        raise ExpressionError(f"{arguments[0]!r} is no pattern for a date", 'like date("%Y-%m-%d")')
+    return Filtered(value, name, arguments) if isinstance(value, Value) else run.filtered(name, value, *arguments)
 
 
-def resolve(parsed: Parsed, context: Context, node: Node) -> str | Value:
-    """The value a name stands for. Raises ExpressionError for one that is not known here."""
-    head, *rest = (str(step) if number < 2 else step for number, step in enumerate(parsed.steps))
-    match head:
-        case "vars":
-            return _variable(".".join(map(str, rest)), context)
-        case "path" | "match":
-            return _capture(f"{head}.{'.'.join(map(str, rest))}", context)
-        case "query" if len(rest) == 1:
-            value = Lookup("query", (str(rest[0]),))
-        case "request" if rest:
-            value = _message("request", rest, _REQUEST)
-        case "response" if rest:
-            value = _message("response", rest, _RESPONSE)
-        case "now" | "uuid" if not rest and not parsed.arguments:
-            return Lookup(str(head))
-        case "random" if not rest:
-            return _random(parsed.arguments)
-        case "query" | "request" | "response" | "now" | "uuid" | "random":
-            raise ExpressionError(f"{head} is not written like that", _USAGE[str(head)])
-        case _:
-            hint = did_you_mean(str(head), _NAMES) or f"known are {', '.join(_NAMES)}"
-            raise ExpressionError(f'no name "{head}"', hint)
-    needed = Phase.RESPONSE if value.sees_response else Phase.REQUEST
-    if needed not in context.visible and not (needed is Phase.REQUEST and Phase.RESPONSE in context.visible):
-        raise ExpressionError(f"the {needed.name.lower()} cannot be seen where this rule acts")
-    return value
-
-
-_USAGE = {
-    "query": "query.KEY",
-    "request": f"request.{{{' '.join(_REQUEST)}}}", "response": f"response.{{{' '.join(_RESPONSE)}}}",
-    "now": "now, or now | date(\"%Y\")", "uuid": "uuid", "random": "random(1, 6)",
-}
-
-
-def _variable(name: str, context: Context) -> str:
-    if name not in context.vars:
-        raise ExpressionError(f"no variable {name}", did_you_mean(name, context.vars)
-                              or "variables are defined under vars: at the top of a file", code="unknown-var")
-    return context.vars[name]
-
-
-def _capture(name: str, context: Context) -> Capture:
-    leaves = context.captures.get(name)
-    if leaves is None:
-        why = context.why_no_capture(name)
-        known = sorted(context.captures)
-        raise ExpressionError(
-            f"the match captures no {name}" + (f": {why}" if why else ""),
-            did_you_mean(name, known) or (f"captured are {', '.join(known)}" if known else
-                                          "a path like /users/{id} captures path.id"))
-    return Capture(name, leaves)
-
-
-def _message(which: str, rest: list[Any], known: tuple[str, ...]) -> Lookup:
-    what, *keys = rest
-    if what not in known:
-        raise ExpressionError(f"{which} has no {what}", did_you_mean(str(what), known) or _USAGE[which])
-    if (which, what) in SIMPLE and not keys:
-        return Lookup(SIMPLE[which, what])
-    if what == "body" and not keys:
-        return Lookup("request.body")
-    if what == "json":
-        return Lookup(f"{which}.json", tuple(int(k) if isinstance(k, int) else k for k in keys))
-    if what in ("headers", "cookies") and len(keys) == 1:
-        return Lookup(f"{which}.{what}", (str(keys[0]),))
-    raise ExpressionError(f"{which}.{what} is not written like that", _USAGE[which])
-
-
-def _random(arguments: tuple[str | int | float, ...]) -> Lookup:
-    if len(arguments) != 2 or not all(isinstance(a, int) for a in arguments) or arguments[0] > arguments[1]:  # type: ignore[operator]
-        raise ExpressionError("random takes two whole numbers, the smaller first", "random(1, 6)")
-    return Lookup("random", (arguments[0], arguments[1]))  # type: ignore[arg-type]
+def document_bytes(node: Node, context: Context) -> Any:
+    """A JSON document as a body: bytes now, or made when its templates are known."""
+    document = parse_json(node, context)
+    return Encoded(document, json=True) if list(values_in(document)) else run.json_bytes(document)
 
 
 def parse_json(node: Node, context: Context) -> Any:
@@ -325,11 +297,13 @@ def parse_json(node: Node, context: Context) -> Any:
         case Sequence(items=items):
             return [parse_json(item, context) for item in items]
         case Scalar() if "${" in node.text:
-            parts = split(node.text, node, context)
-            if len(parts) == 1 and isinstance(parts[0], Value):
-                return parts[0]
-            constant = all(isinstance(part, str) for part in parts)
-            return "".join(map(str, parts)) if constant else Template(tuple(parts), Place.BODY)
+            pieces = _pieces(node.text, node, context)
+            if len(pieces) == 1 and not isinstance(pieces[0], str):
+                return pieces[0].value if isinstance(pieces[0], Known) else pieces[0]
+            return _template(_joined(pieces), Place.BODY)
         case Scalar():
+            if isinstance(node.value, float) and not math.isfinite(node.value):
+                context.error(node, f"{node.text} is no number in JSON", help="quote it if it is a text")
+                return None
             return node.value
     raise TypeError(type(node).__name__)

@@ -41,7 +41,9 @@ class Pacing:
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file to answer with. `path` is relative to `root` and must stay below it, symbolic links resolved."""
+    """A file to answer with. `path` is relative to `root` and must stay below it, symbolic links resolved. A `root`
+    that is a file itself is the answer, whatever the path.
+    """
 
     root: str
     path: str

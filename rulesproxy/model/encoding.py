@@ -33,8 +33,10 @@ def codings(content_encoding: str | None) -> list[str]:
 
 
 def decode(raw: bytes, content_encoding: str | None, limit: int = DECODED_LIMIT) -> bytes:
-    """Undo all codings. Raises DecodeError."""
+    """Undo all codings. Raises DecodeError. A message without a body may name a coding all the same."""
     out = raw
+    if not raw:
+        return raw
     for name in reversed(codings(content_encoding)):
         try:
             pieces = _DECODERS[name](out)

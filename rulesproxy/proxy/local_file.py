@@ -156,7 +156,8 @@ def _open(root: str, path: str) -> _Opened:
 def _descriptor(root: str, path: str) -> tuple[int, str]:
     """The opened file and its name. Raises OSError for everything that may not be served, ValueError for NUL."""
     base = os.path.realpath(root, strict=True)
-    found = os.path.realpath(os.path.join(base, *_segments(path)), strict=True)
+    below = _segments(path) if os.path.isdir(base) else ()  # a root that is a file is the answer itself
+    found = os.path.realpath(os.path.join(base, *below), strict=True)
     if os.path.isdir(found):
         found = os.path.realpath(os.path.join(found, INDEX), strict=True)
     if found != base and not found.startswith(base.rstrip("/") + "/"):

@@ -46,18 +46,29 @@ def open_tunnel(rules: RuleSet, flow: HTTPFlow, on_error: ErrorHandler) -> Decis
 
 def start_tls(rules: RuleSet, tunnel: Tunnel, named_only: bool, on_error: ErrorHandler) -> TlsDecision | None:
     """What happens to a tunnel in which a client starts TLS; a relayed one may be sent elsewhere."""
-    decision = rules.decide_tls(TunnelFacts(tunnel), named_only)
-    if decision is not None and decision.verdict is TlsVerdict.RELAY:
-        return TlsDecision(TlsVerdict.RELAY, decision.rule, _tunnel_route(rules, tunnel, on_error))
-    return decision
+    x = TunnelFacts(tunnel)
+    verdict = rules.decide_tls(x, named_only)
+    decision = rules.decide(Phase.TLS, x, on_error)
+    flow = connect_flow(tunnel)
+    for rule, note in decision.notes if decision is not None else ():
+        if verdict is not None and rule.name == verdict.rule:  # others may have matched; this one settled it
+            note.apply(flow, rule)
+    if verdict is not None and verdict.verdict is not TlsVerdict.RELAY:
+        return verdict
+    # Where connect rules send a tunnel that stays closed, else those that had to see the name in the ClientHello.
+    opened = rules.decide(Phase.CONNECT, TunnelFacts(Tunnel(tunnel.client, tunnel.host, tunnel.port)), on_error)
+    route = _route(opened, flow)
+    if verdict is None and route is not None:
+        return None  # it stands since the CONNECT
+    route = route or _route(decision, flow)
+    if verdict is None and route is None:
+        return None
+    return TlsDecision(TlsVerdict.RELAY, verdict.rule if verdict is not None else None, route)
 
 
-def _tunnel_route(rules: RuleSet, tunnel: Tunnel, on_error: ErrorHandler) -> Route | None:
-    """Where connect rules send a tunnel that stays closed."""
-    decision = rules.decide(Phase.CONNECT, TunnelFacts(Tunnel(tunnel.client, tunnel.host, tunnel.port)), on_error)
+def _route(decision: Decision | None, flow: HTTPFlow) -> Route | None:
     if decision is None or decision.route is None:
         return None
-    flow = connect_flow(tunnel)
     decision.route.apply(flow, decision.winners[Slot.ROUTE])
     return flow.route
 

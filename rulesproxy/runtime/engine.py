@@ -18,7 +18,7 @@ from rulesproxy.runtime.decision import Decision, RuleInfo
 from rulesproxy.runtime.edits import apply_request, apply_response
 from rulesproxy.runtime.facts import Files, HttpFacts
 from rulesproxy.runtime.phase import Phase, Slot
-from rulesproxy.runtime.ruleset import ErrorHandler, RuleSet, TemplateError
+from rulesproxy.runtime.ruleset import ErrorHandler, RuleSet, TemplateError, UnreadableBody
 
 _NEVER_BUFFERED = ("text/event-stream", "multipart/x-mixed-replace", "application/grpc")
 #: Fields that make an origin answer with a part, or with nothing: a rule that reads bodies needs whole ones.
@@ -63,13 +63,10 @@ class Exchange:
         decision = self.rules.decide(Phase.REQUEST, self.facts, self._on_error)
         if decision is None:
             return
-        if decision.waiting and decision.failure is None:
-            if may_buffer(self.flow.request, self._body_limit):
-                self.waits_for_request = True
-                return
-            if self._refuse_unreadable(decision, 413):
-                return
-        self._apply_request(decision)
+        if decision.waiting and decision.failure is None and may_buffer(self.flow.request, self._body_limit):
+            self.waits_for_request = True
+        else:
+            self._decide_request(decision if not decision.waiting else None)
 
     def request_body(self) -> None:
         """The request is complete, or could not be buffered: decide what waited for it."""
@@ -77,10 +74,17 @@ class Exchange:
             return
         self.waits_for_request = False
         self.facts.request_ready = _is_readable(self.flow.request)
-        decision = self.rules.decide(Phase.REQUEST, self.facts, self._on_error)
-        if decision is None or (decision.waiting and self._refuse_unreadable(decision, 413)):
-            return
-        self._apply_request(decision)
+        # Response rules look at the body as the client sent it, whatever is done to it now (4.1).
+        self.facts.request = self.flow.request.copy()
+        self._decide_request(None)
+
+    def _decide_request(self, decision: Decision | None) -> None:
+        """The last word on the request: `decision`, or a new one with what there is of the body."""
+        if decision is None:
+            self.facts.request_over = True
+            decision = self.rules.decide(Phase.REQUEST, self.facts, self._on_error)
+        if decision is not None and not self._refuse_unreadable(decision, 413):
+            self._apply_request(decision)
 
     def response_head(self) -> None:
         if self.flow.response is None or self.flow.own_page or not self.rules.has(Phase.RESPONSE):
@@ -89,13 +93,10 @@ class Exchange:
         decision = self.rules.decide(Phase.RESPONSE, self.facts, self._on_error)
         if decision is None:
             return
-        if decision.waiting and decision.failure is None:
-            if may_buffer(self.flow.response, self._body_limit):
-                self.waits_for_response = True
-                return
-            if self._refuse_unreadable(decision, 502):
-                return
-        self._apply_response(decision)
+        if decision.waiting and decision.failure is None and may_buffer(self.flow.response, self._body_limit):
+            self.waits_for_response = True
+        else:
+            self._decide_response(decision if not decision.waiting else None)
 
     def response_body(self) -> None:
         """The response is complete, or could not be buffered: decide what waited for it."""
@@ -103,10 +104,14 @@ class Exchange:
             return
         self.waits_for_response = False
         self.facts.response_ready = _is_readable(self.flow.response)
-        decision = self.rules.decide(Phase.RESPONSE, self.facts, self._on_error)
-        if decision is None or (decision.waiting and self._refuse_unreadable(decision, 502)):
-            return
-        self._apply_response(decision)
+        self._decide_response(None)
+
+    def _decide_response(self, decision: Decision | None) -> None:
+        if decision is None:
+            self.facts.response_over = True
+            decision = self.rules.decide(Phase.RESPONSE, self.facts, self._on_error)
+        if decision is not None and not self._refuse_unreadable(decision, 502):
+            self._apply_response(decision)
 
     # --- applying ------------------------------------------------------------------------------------------------
 
@@ -171,11 +176,15 @@ class Exchange:
 
     def _refuse_unreadable(self, decision: Decision, status: int) -> bool:
         """Rules that wait for a body that cannot be had: refuse for those that must, skip the others (5.2)."""
-        must = next((rule for rule in decision.waiting if rule.refuses_unreadable), None)
-        if must is None:
+        if decision.failure is not None:
             return False
-        self._refuse(status, must, "the rule has to read a body that is too large or cannot be decoded")
-        return True
+        for rule in decision.waiting:
+            which = "request" if status == 413 else "response"
+            self._on_error(rule, UnreadableBody(f"the {which} body is too large or cannot be decoded"))
+            if rule.refuses_unreadable:
+                self._refuse(status, rule, "the rule has to read a body that is too large or cannot be decoded")
+                return True
+        return False
 
     def _refuse(self, status: int, rule: RuleInfo, why: str) -> None:
         self.flow.rule = rule.name

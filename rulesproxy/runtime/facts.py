@@ -85,7 +85,8 @@ class HttpFacts(Facts):
     """Phases request and response."""
 
     __slots__ = ("_cookies", "_json", "_path", "_query", "acted", "fields", "files", "method", "request",
-                 "request_ready", "response", "response_fields", "response_ready", "scheme", "status", "target")
+                 "request_over", "request_ready", "response", "response_fields", "response_over", "response_ready",
+                 "scheme", "status", "target")
 
     def __init__(self, request: Request, client: Client | None) -> None:
         super().__init__(client, request.host, request.port, client.sni if client is not None else None)
@@ -102,6 +103,9 @@ class HttpFacts(Facts):
         #: The body of the phase's message is complete and can be decoded.
         self.request_ready = False
         self.response_ready = False
+        #: No more of the body will be known than now: it is complete, or it streams.
+        self.request_over = False
+        self.response_over = False
         #: Whether a local file exists, for `map_local` with `fallthrough`; injected, rules open nothing.
         self.files: Files | None = None
         self._path: str | None = None
@@ -166,6 +170,6 @@ class HttpFacts(Facts):
         if which not in self._json:
             try:
                 self._json[which] = message.json()
-            except (TypeError, ValueError, AttributeError):
+            except (TypeError, ValueError, AttributeError, RecursionError):
                 self._json[which] = None
         return self._json[which]

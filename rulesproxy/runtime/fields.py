@@ -1,22 +1,29 @@
-"""One editor per kind of field: read it from the message, change it step by step, write it back once."""
+"""One editor per kind of field: read it from the message, change it step by step, write it back once.
+
+What no edit changed is not written: its bytes stay as they came.
+"""
 
 from __future__ import annotations
 
-import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, unquote_plus
 
-import jsonpatch
-import jsonpointer
-
-from rulesproxy.model.http import Message, Request, Response, reason_phrase
+from rulesproxy.model.headers import to_bytes, to_text
+from rulesproxy.model.http import Request, Response, reason_phrase
 from rulesproxy.model.names import canonical_path
 from rulesproxy.runtime.substitution import Substitution
 
 #: What may stand in a path as it is (RFC 3986 §3.3); `%` because canonical paths keep some escapes.
 PATH_SAFE = "/%:@!$&'()*+,;=-._~"
+_STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+
+
+def path_for_wire(path: str) -> str:
+    """Canonical path text as it is sent: escapes stay, everything else that may not stand in a path is escaped."""
+    return quote(_STRAY_PERCENT.sub("%25", path), safe=PATH_SAFE, errors="replace")
 
 
 class FieldEditor(ABC):
@@ -38,14 +45,14 @@ class FieldEditor(ABC):
     def add(self, value: Any) -> None:
         raise TypeError(f"nothing can be added to {self.name}")
 
-    def change_json(self, op: str, document: Any) -> None:
-        raise TypeError(f"{self.name} is not JSON")
-
 
 class _Lines(FieldEditor):
     """Fields that are a list of texts."""
 
-    values: list[str]
+    def __init__(self, message: Any, name: str, values: list[str]) -> None:
+        super().__init__(message, name)
+        self.before = values
+        self.values = values
 
     def set(self, value: Any) -> None:
         self.values = list(value or ())
@@ -55,59 +62,74 @@ class _Lines(FieldEditor):
             self.values = [substitution.apply(value) for value in self.values]
 
     def add(self, value: Any) -> None:
-        self.values += value
+        self.values = [*self.values, *value]
+
+    def write(self) -> None:
+        if self.values != self.before:
+            self.write_values()
+
+    @abstractmethod
+    def write_values(self) -> None: ...
+
+    def merged(self, parts: Sequence[tuple[str, str, str]]) -> list[str]:
+        """Parts `(name, value, as it stands)` with this field's values in place of its parts, more of them at the end.
+
+        A part that keeps its value keeps its bytes, and so does every other.
+        """
+        pending = list(self.values)
+        out = []
+        for name, value, written in parts:
+            if name != self.name:
+                out.append(written)
+            elif pending:
+                new = pending.pop(0)
+                out.append(written if new == value else self.part(new))
+        return out + [self.part(value) for value in pending]
+
+    def part(self, value: str) -> str:
+        """One value with the name in front."""
+        return f"{self.name}={value}"
 
 
 class HeaderLines(_Lines):
-    message: Message
+    def __init__(self, message: Any, name: str) -> None:
+        super().__init__(message, name, message.headers.get_all(name))
 
-    def __init__(self, message: Message, name: str) -> None:
-        super().__init__(message, name)
-        self.values = message.headers.get_all(name)
-
-    def write(self) -> None:
+    def write_values(self) -> None:
         self.message.headers.set_all(self.name, self.values)
 
 
 class Cookies(_Lines):
-    """Cookies of a request with one name, in the Cookie field."""
+    """Cookies of a request with one name, in the Cookie fields."""
 
     message: Request
 
     def __init__(self, message: Request, name: str) -> None:
-        super().__init__(message, name)
-        self.values = [value for key, value in message.cookies if key == name]
+        self.parts = [_named(part.strip()) for line in message.headers.get_all("cookie") for part in line.split(";")]
+        super().__init__(message, name, [value for key, value, _ in self.parts if key == name])
 
-    def write(self) -> None:
-        pending = list(self.values)
-        pairs = []
-        for key, value in self.message.cookies:
-            if key != self.name:
-                pairs.append((key, value))
-            elif pending:
-                pairs.append((key, pending.pop(0)))
-        pairs += [(self.name, value) for value in pending]
-        line = "; ".join(f"{key}={value}" for key, value in pairs)
+    def write_values(self) -> None:
+        line = "; ".join(part for part in self.merged(self.parts) if part)
         self.message.headers.set_all("cookie", [line] if line else [])
 
 
 class ResponseCookies(_Lines):
-    """Set-Cookie lines of a response for one cookie; values are whole lines behind `name=`."""
+    """Set-Cookie lines of a response for one cookie; a value is all that stands behind `name=`, attributes too."""
 
     message: Response
 
     def __init__(self, message: Response, name: str) -> None:
-        super().__init__(message, name)
-        self.values = [rest for key, rest in map(_cookie_line, message.headers.get_all("set-cookie")) if key == name]
+        self.parts = [_named(line) for line in message.headers.get_all("set-cookie")]
+        super().__init__(message, name, [value for key, value, _ in self.parts if key == name])
 
-    def write(self) -> None:
-        others = [line for line in self.message.headers.get_all("set-cookie") if _cookie_line(line)[0] != self.name]
-        self.message.headers.set_all("set-cookie", [*others, *(f"{self.name}={value}" for value in self.values)])
+    def write_values(self) -> None:
+        self.message.headers.set_all("set-cookie", self.merged(self.parts))
 
 
-def _cookie_line(line: str) -> tuple[str, str]:
-    name, _, rest = line.partition("=")
-    return name.strip(), rest.strip()
+def _named(part: str) -> tuple[str, str, str]:
+    """`name=value` in three: a part without a name has the empty one, which no rule can give."""
+    name, equals, value = part.partition("=")
+    return (name.strip(), value.strip(), part) if equals else ("", part, part)
 
 
 class Query(_Lines):
@@ -116,25 +138,16 @@ class Query(_Lines):
     message: Request
 
     def __init__(self, message: Request, name: str) -> None:
-        super().__init__(message, name)
         query = message.path.partition("?")[2]
-        self.parts = [part for part in query.split("&") if part]
-        self.values = [_decoded(part)[1] for part in self.parts if _decoded(part)[0] == name]
+        self.parts = [(*_decoded(part), part) for part in query.split("&") if part]
+        super().__init__(message, name, [value for key, value, _ in self.parts if key == name])
 
-    def write(self) -> None:
-        pending = list(self.values)
-        parts = []
-        for part in self.parts:
-            if _decoded(part)[0] != self.name:
-                parts.append(part)
-            elif pending:
-                value = pending.pop(0)
-                parts.append(part if value == _decoded(part)[1] else self._encoded(value))
-        parts += [self._encoded(value) for value in pending]
+    def write_values(self) -> None:
+        query = "&".join(self.merged(self.parts))
         path = self.message.path.partition("?")[0]
-        self.message.path = f"{path}?{'&'.join(parts)}" if parts else path
+        self.message.path = f"{path}?{query}" if query else path
 
-    def _encoded(self, value: str) -> str:
+    def part(self, value: str) -> str:
         return f"{quote(self.name, safe='', errors='replace')}={quote(value, safe='', errors='replace')}"
 
 
@@ -174,12 +187,13 @@ class Path(_Single):
 
     def __init__(self, message: Request, name: str) -> None:
         super().__init__(message, name)
-        self.value = canonical_path(message.path)
+        self.before = self.value = to_text(to_bytes(canonical_path(message.path)))
 
     def write(self) -> None:
+        if self.value == self.before:
+            return
         _, mark, query = self.message.path.partition("?")
-        path = quote(self.value if self.value.startswith("/") else f"/{self.value}", safe=PATH_SAFE, errors="replace")
-        self.message.path = path + mark + query
+        self.message.path = path_for_wire("/" + self.value.removeprefix("/")) + mark + query
 
 
 class Status(FieldEditor):
@@ -194,47 +208,3 @@ class Status(FieldEditor):
 
     def write(self) -> None:
         """`set` did it."""
-
-
-class Body(FieldEditor):
-    """The decoded body, coded again as it was."""
-
-    message: Message
-
-    def __init__(self, message: Message, name: str) -> None:
-        super().__init__(message, name)
-        self.content: bytes = message.get_content(strict=True) or b""
-
-    def set(self, value: Any) -> None:
-        self.content = value or b""
-
-    def replace(self, substitutions: Sequence[Substitution]) -> None:
-        for substitution in substitutions:
-            self.content = substitution.apply_bytes(self.content)
-
-    def change_json(self, op: str, document: Any) -> None:
-        """A body that is not JSON, or a patch that does not fit it, is left as it is."""
-        try:
-            current = json.loads(self.content)
-            changed = merge(current, document) if op == "json_merge" else jsonpatch.apply_patch(current, document)
-        except (ValueError, jsonpatch.JsonPatchException, jsonpointer.JsonPointerException):
-            return
-        self.content = json.dumps(changed, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-
-    def write(self) -> None:
-        self.message.set_content(self.content)
-
-
-def merge(target: Any, patch: Any) -> Any:
-    """JSON Merge Patch (RFC 7396 §2)."""
-    if not isinstance(patch, dict):
-        return patch
-    merged = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            merged.pop(key, None)
-        else:
-            merged[key] = merge(merged.get(key), value)
-    return merged
-
-

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote
-
 
 def path_below(path: str, bases: tuple[str, ...]) -> str:
     """The canonical request path below the longest base it stands on, without a leading slash.
 
-    Escapes the canonical form keeps (`%2F`, `%5C`, `%25`, controls) are decoded except the separators and controls,
-    which cannot be part of a file name here: they stay as written and find nothing.
+    Of the escapes that the canonical form keeps, `%25` is decoded: a percent sign can be part of a file name.
+    Separators and controls (`%2F`, `%5C`, `%00`) cannot: they stay as written.
     """
     rest = path
     for base in bases:
@@ -18,4 +16,4 @@ def path_below(path: str, bases: tuple[str, ...]) -> str:
             rest = path[len(stem):]
             break
     rest = rest.lstrip("/")
-    return rest.replace("%25", "%") if "%" in rest and unquote(rest) != rest else rest
+    return rest.replace("%25", "%")

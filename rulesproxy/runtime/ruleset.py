@@ -25,6 +25,10 @@ class TemplateError(Exception):
     status = 500
 
 
+class UnreadableBody(Exception):
+    """A rule needs a body that cannot be had. It is skipped, or refuses the exchange (rule-language 5.2)."""
+
+
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class RuleSet:
     """`decide` is the whole run-time interface to matching; the rest is knowledge about the set."""

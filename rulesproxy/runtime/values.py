@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64 as _base64
 import html as _html
 import json as _json
+import math
 import random as _random
+import re
 import uuid as _uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
@@ -80,11 +83,14 @@ def first(values: Sequence[str]) -> str | None:
 
 
 def json_at(document: Any, path: tuple[str | int, ...]) -> Any:
-    """The value below keys and list indexes, None where the path leads nowhere."""
+    """The value below keys and list indexes (`items.0` is `items[0]`), None where the path leads nowhere."""
     for step in path:
-        try:
-            document = document[step]
-        except (KeyError, IndexError, TypeError):
+        if isinstance(document, list):
+            index = step if isinstance(step, int) else int(step) if step.isascii() and step.isdecimal() else None
+            document = document[index] if index is not None and -len(document) <= index < len(document) else None
+        elif isinstance(document, dict):
+            document = document.get(str(step))
+        else:
             return None
     return document
 
@@ -108,7 +114,8 @@ def text(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case float():
-            return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+            # repr is the shortest text that is this number; Decimal writes it without an exponent.
+            return f"{Decimal(repr(value)):f}".removesuffix(".0") if math.isfinite(value) else ""
         case datetime():
             return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         case dict() | list():
@@ -124,11 +131,34 @@ def url_part(value: Any) -> str:
     return quote(text(value), safe="", errors="replace")
 
 
+def url_path(value: Any) -> str:
+    """Path text (the request path, what a path key captured) into a URL: its slashes and escapes stay."""
+    return quote(_STRAY_PERCENT.sub("%25", text(value)), safe="/%", errors="replace")
+
+
+def url_host(value: Any) -> str:
+    """A host into a URL: an IPv6 address in brackets."""
+    host = text(value)
+    return f"[{host}]" if ":" in host else url_part(host)
+
+
+_STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+# RFC 9110 §5.5: what no field value holds. CR, LF and NUL would end the field or the head.
+_NOT_IN_FIELDS = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
+
+
 def header_text(value: str) -> str:
     """Into a header field. Raises TemplateError for what would end it."""
-    if any(char in value for char in "\r\n\0"):
-        raise TemplateError("a header value made by a template contains a line break or NUL")
+    if _NOT_IN_FIELDS.search(value):
+        raise TemplateError("a header value made by a template contains a line break, NUL or another control")
     return value.strip(" \t")
+
+
+def cookie_text(value: str) -> str:
+    """Into the value of a cookie. Raises TemplateError for what would end it (RFC 6265 §4.1.1)."""
+    if ";" in value:
+        raise TemplateError("a cookie value made by a template contains a semicolon")
+    return header_text(value)
 
 
 class NotASegment(TemplateError):
@@ -145,22 +175,53 @@ def segment(value: Any) -> str:
     return name
 
 
+def path_segment(value: Any) -> str:
+    """Path text into a local path. Of the escapes that canonical paths keep, only that of `%` stands for a name."""
+    return segment(text(value).replace("%25", "%"))
+
+
 # --- filters ------------------------------------------------------------------------------------------------------
 
 
-def _number(value: Any, convert: Callable[[Any], Any]) -> Any:
+_NUMBER = re.compile(r"\s*([-+]?[0-9]{1,400}(?:\.[0-9]{1,400})?)\s*")
+
+
+def _float(value: Any) -> float | None:
+    """A finite number, None for everything else."""
+    if isinstance(value, str):
+        found = _NUMBER.fullmatch(value)
+        value = float(found[1]) if found else None
+    elif isinstance(value, datetime):
+        value = value.timestamp()
     try:
-        return convert(value.timestamp() if isinstance(value, datetime) else value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
+    return number if math.isfinite(number) else None
+
+
+def _int(value: Any) -> int | None:
+    """The whole part of a number, None for everything that is none."""
+    if isinstance(value, str):
+        found = _NUMBER.fullmatch(value)
+        return int(found[1].partition(".")[0]) if found else None
+    if isinstance(value, int):
+        return int(value)
+    number = _float(value)
+    return None if number is None else int(number)
 
 
 def _date(value: Any, pattern: str = "%Y-%m-%d") -> str | None:
-    if isinstance(value, (int, float)):
-        value = _number(value, lambda seconds: datetime.fromtimestamp(seconds, UTC))
-    elif isinstance(value, str):
-        value = _number(value, datetime.fromisoformat)
-    return value.strftime(pattern) if isinstance(value, datetime) else None
+    """Seconds since the epoch, ISO 8601 text or a time, by a strftime pattern, in UTC unless it has a zone."""
+    try:
+        if isinstance(value, str) and not _NUMBER.fullmatch(value):
+            value = datetime.fromisoformat(value)
+        elif not isinstance(value, datetime):
+            seconds = _float(value)
+            value = None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+        return None if value is None else value.strftime(pattern)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _base64_text(value: Any) -> str:
@@ -170,13 +231,13 @@ def _base64_text(value: Any) -> str:
 #: Every filter by name: function and how many arguments it takes at least and at most.
 FILTERS: dict[str, tuple[Callable[..., Any], int, int]] = {
     "default": (lambda value, other: other if value is None or value == "" else value, 1, 1),
-    "int": (lambda value: _number(value, lambda v: int(float(v)) if isinstance(v, str) and "." in v else int(v)), 0, 0),
-    "float": (lambda value: _number(value, float), 0, 0),
+    "int": (_int, 0, 0),
+    "float": (_float, 0, 0),
     "lower": (lambda value: text(value).lower(), 0, 0),
     "upper": (lambda value: text(value).upper(), 0, 0),
     "trim": (lambda value: text(value).strip(), 0, 0),
     "urlencode": (url_part, 0, 0),
-    "json": (lambda value: _json.dumps(value, ensure_ascii=False, default=text), 0, 0),
+    "json": (lambda value: json_text(value), 0, 0),
     "html": (lambda value: _html.escape(text(value), quote=True), 0, 0),
     "base64": (_base64_text, 0, 0),
     "date": (_date, 0, 1),
@@ -188,6 +249,26 @@ def filtered(name: str, value: Any, *arguments: Any) -> Any:
     return FILTERS[name][0](value, *arguments)
 
 
+def json_text(value: Any) -> str:
+    """A JSON document. What JSON has no form for (a time, NaN) becomes text or null."""
+    try:
+        return _json.dumps(value, ensure_ascii=False, allow_nan=False, default=text)
+    except ValueError:
+        return _json.dumps(_finite(value), ensure_ascii=False, default=text)
+
+
+def _finite(value: Any) -> Any:
+    """The document with null for every number that is none."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+    return value
+
+
 def json_bytes(value: Any) -> bytes:
     """A JSON document as a body."""
-    return _json.dumps(value, ensure_ascii=False, default=text).encode("utf-8", "replace")
+    return json_text(value).encode("utf-8", "replace")
