@@ -19,10 +19,10 @@ from rulesproxy.model.connection import Client
 from rulesproxy.model.dns import DNSFlow
 from rulesproxy.model.dns_types import types
 from rulesproxy.model.flow import HTTPFlow
-from rulesproxy.model.policy import NameAnswer, TlsDecision, TlsVerdict
+from rulesproxy.model.policy import NameAnswer, TlsDecision, TlsVerdict, TunnelDecision
 from rulesproxy.model.tls import Tunnel
 from rulesproxy.runtime.decision import RuleInfo
-from rulesproxy.runtime.early import answer_query, open_tunnel, resolve_name, start_tls
+from rulesproxy.runtime.early import answer_query, judge_tunnel, open_tunnel, resolve_name, start_tls
 from rulesproxy.runtime.engine import Exchange
 from rulesproxy.runtime.facts import Files, TunnelFacts
 from rulesproxy.runtime.ruleset import RuleSet, UnreadableBody
@@ -124,6 +124,9 @@ class Rules:
         rules = self.current
         return None if rules is None else start_tls(rules, tunnel, self._options.decrypt == "named", self._failed)
 
+    def tunnel_decision(self, tunnel: Tunnel) -> TunnelDecision | None:
+        return None if self.current is None else judge_tunnel(self.current, tunnel, self._failed)
+
     # --- names ---------------------------------------------------------------------------------------------------
 
     def dns_request(self, flow: DNSFlow) -> None:
@@ -140,7 +143,7 @@ class Rules:
         x.scheme = "https"
         decision = rules.decide_tls(x, self._options.decrypt == "named")
         if decision is not None and decision.verdict is TlsVerdict.INTERCEPT:
-            strip_http3_hints(flow.response)
+            flow.response = strip_http3_hints(flow.response)
 
     def resolve(self, name: str, client: Client | None) -> NameAnswer | None:
         """The rules' answer for a name the proxy is about to dial (rule-language 3.3)."""
