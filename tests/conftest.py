@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rulesproxy.certs.authority import Authority
+from tests.support.app import RunningApp, run_app
 from tests.support.certificates import OriginCA
 from tests.support.leaks import nothing_left
 from tests.support.nginx import Nginx, run_nginx
@@ -68,6 +69,20 @@ async def make_proxy(no_leaks: None, authority: Authority, origin_ca: OriginCA) 
         async def make(*addons: Any, **options: Any) -> RunningProxy:
             options.setdefault("upstream_ca", str(origin_ca.pem))
             return await stack.enter_async_context(run_proxy(authority, *addons, **options))
+
+        yield make
+
+
+@pytest.fixture
+async def make_app(no_leaks: None, origin_ca: OriginCA, tmp_path: Path) -> AsyncIterator[
+        Callable[..., Awaitable[RunningApp]]]:
+    """`await make_app(rules, addon, …, option=value, …)`: the whole proxy with these rules, which trusts the test
+    origins. Stopped and checked as `make_proxy` does."""
+    numbers = count(1)
+    async with AsyncExitStack() as stack:
+        async def make(rules: str, *addons: Any, **options: Any) -> RunningApp:
+            options.setdefault("upstream_ca", str(origin_ca.pem))
+            return await stack.enter_async_context(run_app(tmp_path / f"app-{next(numbers)}", rules, *addons, **options))
 
         yield make
 

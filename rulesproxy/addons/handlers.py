@@ -17,7 +17,8 @@ from rulesproxy.addons.lifecycle import LIFECYCLE
 logger = logging.getLogger("rulesproxy.addons")
 
 #: The questions of model/policy.py and what they are asked with.
-POLICY_METHODS = {"tls_decision": ("tunnel",), "needs_body": ("flow", "phase"), "resolve": ("name", "client")}
+POLICY_METHODS = {"tls_decision": ("tunnel",), "tunnel_decision": ("tunnel",), "needs_body": ("flow", "phase"),
+                  "resolve": ("name", "client")}
 
 _SYNCHRONOUS = frozenset({"load", "configure", *POLICY_METHODS})
 

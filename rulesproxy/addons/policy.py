@@ -11,7 +11,7 @@ from rulesproxy.addons.options import Options
 from rulesproxy.model.connection import Client
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.names import is_ip
-from rulesproxy.model.policy import NameAnswer, TlsDecision, TlsVerdict
+from rulesproxy.model.policy import NameAnswer, TlsDecision, TlsVerdict, TunnelDecision
 from rulesproxy.model.tls import Tunnel
 
 logger = logging.getLogger("rulesproxy.addons")
@@ -23,6 +23,8 @@ PLAINTEXT_HOOKS = ("requestheaders", "request", "responseheaders", "response", "
 _INTERCEPT = TlsDecision(TlsVerdict.INTERCEPT)
 _RELAY = TlsDecision(TlsVerdict.RELAY)
 _REFUSE = TlsDecision(TlsVerdict.REFUSE)
+
+_GRANTED = TunnelDecision()
 
 _UNNAMED = {"relay": _RELAY, "intercept": _INTERCEPT, "refuse": _REFUSE}
 
@@ -40,6 +42,7 @@ class PolicyChain:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._tls: tuple[_Question, ...] = ()
+        self._tunnels: tuple[_Question, ...] = ()
         self._bodies: tuple[_Question, ...] = ()
         self._names: tuple[_Question, ...] = ()
         self._script_phases: frozenset[str] = frozenset()
@@ -48,6 +51,7 @@ class PolicyChain:
     def rebuild(self, members: Sequence[Member]) -> None:
         """Compute the tuples anew; the addon manager calls it whenever the chain changes."""
         self._tls = _questions(members, "tls_decision")
+        self._tunnels = _questions(members, "tunnel_decision")
         self._bodies = _questions(members, "needs_body")
         self._names = _questions(members, "resolve")
         self._script_decrypts = any(
@@ -90,6 +94,18 @@ class PolicyChain:
         if self.decrypts_for_scripts:
             return _INTERCEPT
         return _RELAY
+
+    def tunnel_decision(self, tunnel: Tunnel) -> TunnelDecision:
+        """What would become of a tunnel if it were asked for now."""
+        for name, ask in self._tunnels:
+            try:
+                decision: TunnelDecision | None = ask(tunnel)
+            except Exception as exc:
+                _failed(name, "tunnel_decision", exc)
+                continue
+            if decision is not None:
+                return decision
+        return _GRANTED
 
     def needs_body(self, flow: HTTPFlow, phase: Literal["request", "response"]) -> bool:
         """True if the body must be complete before the `request` (`response`) hook fires."""

@@ -28,7 +28,7 @@ class Route:
     host_header: str | None = None
     sni: str | None = None
     verify: bool = True
-    rule: str = ""
+    rule: str = field(default="", compare=False)
 
 
 @dataclass(slots=True)

@@ -32,6 +32,14 @@ class TlsDecision:
 
 
 @dataclass(frozen=True, slots=True)
+class TunnelDecision:
+    """What is decided when a tunnel is asked for: whether it is refused, and where it leads as long as it is relayed."""
+
+    refused: bool = False
+    route: Route | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NameAnswer:
     """A rule's answer for a name the proxy is about to dial: addresses, another name to look up instead (`alias`,
     from a spoofed CNAME), or a failure with the rule to name.
@@ -47,6 +55,10 @@ class Policy(Protocol):
     """Implemented by addons, each method optional. All are synchronous and must not block."""
 
     def tls_decision(self, tunnel: Tunnel) -> TlsDecision | None: ...
+
+    def tunnel_decision(self, tunnel: Tunnel) -> TunnelDecision | None:
+        """What `http_connect` would do with the tunnel now. Asked about open tunnels when the rules have changed."""
+        ...
 
     def needs_body(self, flow: HTTPFlow, phase: Literal["request", "response"]) -> bool:
         """True if the body must be complete before the `request` (`response`) hook."""

@@ -83,7 +83,9 @@ async def open_tunnel(session: Session, client: ClientSide, head: RequestHead, i
     flow.live = False
     if addons.active(HttpConnectedHook):
         await addons.fire(HttpConnectedHook(flow))
-    return Scope(tunnel=Tunnel(session.client, host, port, pinned=flow.pinned),
+    tunnel = Tunnel(session.client, host, port, pinned=flow.pinned)
+    session.granted(tunnel, flow.route if flow.route is not None and flow.route.rule else None)
+    return Scope(tunnel=tunnel,
                  destination=(flow.request.host, flow.request.port), name=host, route=flow.route)
 
 

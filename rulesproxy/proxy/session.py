@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rulesproxy.codecs.detect import Protocol
 from rulesproxy.model.connection import Client, ConnectionState, Server
+from rulesproxy.model.effects import Route
 from rulesproxy.model.policy import TlsDecision
 from rulesproxy.model.tls import Tunnel
 from rulesproxy.net.peek import PeekableStream
@@ -45,6 +46,7 @@ class Session:
         self.exchange: Exchange | None = None
         self._splice: Splice | None = None
         self._tunnel: Tunnel | None = None
+        self._route: Route | None = None
         self._decision: TlsDecision | None = None
         self._stale = False
         self._placeholder = Server()
@@ -119,21 +121,35 @@ class Session:
         if self.idle:
             self.watchdog.expire()
 
-    def decided(self, tunnel: Tunnel, decision: TlsDecision) -> None:
-        """Remember what was decided about the tunnel, for `reconsider`."""
-        self._tunnel, self._decision = tunnel, decision
+    def granted(self, tunnel: Tunnel, route: Route | None) -> None:
+        """A tunnel was opened; remember what was decided about it, for `reconsider`."""
+        self._tunnel, self._route, self._decision = tunnel, route, None
+
+    def decided(self, decision: TlsDecision) -> None:
+        """The same for the TLS in it."""
+        self._decision = decision
 
     def reconsider(self) -> bool:
         """Ask the policy again. True if it decides differently now: the tunnel then ends when it is quiet."""
-        tunnel, before = self._tunnel, self._decision
-        if tunnel is None or before is None or self._stale:
-            return False
-        # A new Tunnel: the old one may hold on to the rules it was decided with.
-        now = self.core.addons.policy.tls_decision(Tunnel(tunnel.client, tunnel.host, tunnel.port, tunnel.client_hello))
-        if (now.verdict, now.route) == (before.verdict, before.route):
+        if self._stale or self._tunnel is None or not self._decides_otherwise(self._tunnel):
             return False
         self._stale = True
         if self._splice is not None:
             self._splice.end_when_quiet()
         asyncio.get_running_loop().call_later(QUIET_SECONDS, self.close_if_idle)
         return True
+
+    def _decides_otherwise(self, tunnel: Tunnel) -> bool:
+        policy, before = self.core.addons.policy, self._decision
+        # A new Tunnel: the old one may hold on to the rules it was decided with.
+        tunnel = Tunnel(tunnel.client, tunnel.host, tunnel.port, tunnel.client_hello)
+        granted = policy.tunnel_decision(tunnel)
+        if granted.refused:
+            return True
+        # What is not relayed is routed request by request.
+        if self._splice is not None and granted.route != self._route:
+            return True
+        if before is None:
+            return False
+        now = policy.tls_decision(tunnel)
+        return (now.verdict, now.route) != (before.verdict, before.route)

@@ -77,7 +77,6 @@ async def serve_tls(session: Session, stream: PeekableStream, scope: Scope) -> N
         return
     tunnel.client_hello = hello
     decision = await _decide(session, scope, hello)
-    session.decided(tunnel, decision)
     match decision.verdict:
         case TlsVerdict.RELAY:
             scope.route = decision.route or scope.route
@@ -112,7 +111,9 @@ async def _decide(session: Session, scope: Scope, hello: ClientHello) -> TlsDeci
         await addons.fire(TlsClienthelloHook(data))
         if data.ignore_connection:
             return TlsDecision(TlsVerdict.RELAY)
-    return addons.policy.tls_decision(tunnel)
+    decision = addons.policy.tls_decision(tunnel)
+    session.decided(decision)
+    return decision
 
 
 async def _alert(stream: PeekableStream, alert: bytes) -> None:

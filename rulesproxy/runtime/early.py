@@ -14,7 +14,7 @@ from rulesproxy.model.headers import Headers
 from rulesproxy.model.http import Request
 from rulesproxy.model.names import host_for_url
 from rulesproxy.model.pages import error_response
-from rulesproxy.model.policy import NameAnswer, TlsDecision, TlsVerdict
+from rulesproxy.model.policy import NameAnswer, TlsDecision, TlsVerdict, TunnelDecision
 from rulesproxy.model.tls import Tunnel
 from rulesproxy.runtime.decision import Decision
 from rulesproxy.runtime.facts import DnsFacts, TunnelFacts
@@ -64,6 +64,17 @@ def start_tls(rules: RuleSet, tunnel: Tunnel, named_only: bool, on_error: ErrorH
     if verdict is None and route is None:
         return None
     return TlsDecision(TlsVerdict.RELAY, verdict.rule if verdict is not None else None, route)
+
+
+def judge_tunnel(rules: RuleSet, tunnel: Tunnel, on_error: ErrorHandler) -> TunnelDecision:
+    """What `open_tunnel` would decide, without its notes."""
+    x = TunnelFacts(Tunnel(tunnel.client, tunnel.host, tunnel.port))
+    decision = rules.decide(Phase.CONNECT, x, on_error)
+    if decision is None:
+        return TunnelDecision()
+    if decision.failure is not None or decision.answer is not None:
+        return TunnelDecision(refused=True)
+    return TunnelDecision(route=_route(decision, connect_flow(tunnel)))
 
 
 def _route(decision: Decision | None, flow: HTTPFlow) -> Route | None:
