@@ -11,6 +11,7 @@ from rulesproxy.compiler.context import Context
 from rulesproxy.compiler.effects import effect
 from rulesproxy.compiler.ir import Effect
 from rulesproxy.compiler.source import Mapping, Node, Scalar
+from rulesproxy.model.dns import DNSFlow
 from rulesproxy.model.effects import Pacing
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.runtime.decision import RuleInfo
@@ -64,7 +65,7 @@ class Delay(Op):
         return self.low if self.low == self.high else random.uniform(self.low, self.high)
 
     def apply(self, subject: Any, rule: RuleInfo | None) -> None:
-        if not isinstance(subject, HTTPFlow):
+        if not isinstance(subject, (HTTPFlow, DNSFlow)):
             return
         pacing = subject.pacing or Pacing()
         if subject.response is None:

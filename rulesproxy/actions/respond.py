@@ -95,7 +95,7 @@ def build(node: Node, context: Context) -> list[Effect]:
         context.error(node.key(bodies[0]) or node, f"an answer with status {args['status']} has no body")
         return []
     args["body"], content_type = _body(node, context)
-    args["coded"] = "file" in node and args["body"] is not None and not (isinstance(template, Scalar) and template.value)
+    args["coded"] = "file" in node and not (isinstance(template, Scalar) and template.value)
     headers = build_headers(node.get("headers"), context)
     if content_type and not any(name.lower() == b"content-type" for name, _ in headers):
         headers = ((b"content-type", content_type.encode("ascii")), *headers)

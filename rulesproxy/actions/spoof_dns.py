@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rulesproxy.compiler.context import Context
 from rulesproxy.compiler.effects import effect
-from rulesproxy.compiler.ir import All, Effect, Leaf, Predicate, Test, leaves
+from rulesproxy.compiler.ir import All, Effect, Leaf, Predicate, Test
 from rulesproxy.compiler.source import Mapping, Node, Scalar, Sequence
 from rulesproxy.compiler.template import Place, parse_template
 from rulesproxy.compiler.writer import literal
@@ -65,7 +65,7 @@ SCHEMA: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class SpoofDns(Op):
-    """`records` as (type, text) pairs in presentation form."""
+    """`records` as (type, text) pairs in presentation form. It owns the name: other types are answered empty."""
 
     SLOT: ClassVar[Slot] = Slot.NAME
 
@@ -91,17 +91,15 @@ class SpoofDns(Op):
     def _alias(self) -> str | None:
         return next((text for kind, text in self.records if kind == "CNAME"), None)
 
-    def answer_for_dial(self, name: str, rule: RuleInfo) -> NameAnswer | None:
-        """The same answer for a name the proxy dials. None where there is nothing to dial in it."""
+    def answer_for_dial(self, name: str, rule: RuleInfo) -> NameAnswer:
+        """The same answer for a name the proxy dials. Without addresses it fails the dial, as it fails a client's."""
         if self.rcode != "NOERROR":
             return NameAnswer(rcode=self.rcode, rule=rule.name)
         addresses = tuple(text for kind, text in self.records if kind in ("A", "AAAA"))
         if addresses:
             return NameAnswer(addresses, rule=rule.name)
         alias = self._alias()
-        if alias is not None and alias != name:
-            return NameAnswer(alias=alias, rule=rule.name)
-        return None if self.records else NameAnswer(rcode="NXDOMAIN", rule=rule.name)
+        return NameAnswer(alias=alias if alias is not None and alias != name else "", rule=rule.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +146,6 @@ def _requires(fields: dict[str, Node], node: Node, context: Context) -> Predicat
     own = {"clients": False, "proxy": True}.get(whom.text) if isinstance(whom, Scalar) else None
     listed = frozenset(kind for kind in RECORDS if kind in fields)
     forward = isinstance(others, Scalar) and others.text == "forward"
-    if any(Phase.DNS in leaf.PHASES and {Phase.DNS} == leaf.PHASES for leaf in leaves(context.match)):
-        forward = False  # `dns_type` in the match says which types are owned
     if own is None and not forward:
         return None
     return All((Asked(node.pos, own, listed if forward and "CNAME" not in listed else None),))
@@ -163,6 +159,10 @@ def _consistent(fields: dict[str, Node], node: Node, context: Context) -> bool:
         return False
     if listed and isinstance(rcode, Scalar) and rcode.text != "NOERROR":
         context.error(rcode, f"an answer with rcode {rcode.text} carries no records")
+        return False
+    others = fields.get("others")
+    if not listed and isinstance(others, Scalar) and others.text == "forward":
+        context.error(others, "with an rcode for the name there are no other types to forward")
         return False
     if "CNAME" in fields and len(listed) > 1:
         context.error(node, "a name with a CNAME has no other records", help="RFC 1034 §3.6.2")

@@ -14,7 +14,7 @@ from rulesproxy.compiler import ir
 from rulesproxy.compiler.build import Build
 from rulesproxy.compiler.decrypt import needs_plaintext
 from rulesproxy.compiler.diagnostics import Report
-from rulesproxy.runtime.phase import Phase, Slot
+from rulesproxy.runtime.phase import HTTP_PHASES, Phase, Slot
 
 #: Rules with more keys than this are compared by all their keys and by each key alone only.
 _MOST_KEYS = 8
@@ -43,10 +43,34 @@ def _check_alone(rule: ir.Rule, report: Report) -> None:
         report.warning("decrypts-everything", rule.pos,
                        f'the rule "{rule.name}" names no host, so all TLS is decrypted for it',
                        help="add host or domain, or run with --set decrypt=named")
+    hidden = _hidden_key(rule)
+    if hidden is not None:
+        report.warning("not-decrypted", hidden.pos,
+                       f'"{rule.name}" blocks by what only decrypted requests show, and decrypts none itself',
+                       help="give status: 403 to have its hosts decrypted, or scheme: http if plain HTTP is meant")
     for leaf in _all_leaves(rule):
         if getattr(leaf, "unanchored", False):
             report.warning("unanchored-host", leaf.pos, "this host pattern also matches inside longer names",
                            help="anchor it with ^ and $, or use host or domain")
+
+
+def _hidden_key(rule: ir.Rule) -> ir.Leaf | None:
+    """The key that a bare block cannot see in TLS, which it never decrypts (rule-language 3.1)."""
+    if "block" not in rule.actions or needs_plaintext(rule) or _plain_only(rule.match):
+        return None
+    return next((leaf for leaf in _all_leaves(rule) if leaf.PHASES <= HTTP_PHASES), None)
+
+
+def _plain_only(predicate: ir.Predicate) -> bool:
+    """True if the predicate cannot hold for https."""
+    match predicate:
+        case ir.All(items):
+            return any(_plain_only(item) for item in items)
+        case ir.AnyOf(items):
+            return bool(items) and all(_plain_only(item) for item in items)
+        case ir.Not():
+            return False
+    return getattr(predicate, "FACT", "") == "scheme" and not predicate.holds(_TLS)
 
 
 def _all_leaves(rule: ir.Rule) -> Iterator[ir.Leaf]:
@@ -181,7 +205,7 @@ def _owned_field(effect: ir.Effect) -> _Field | None:
     if args.get("op") not in _OWNING:
         return None
     message, field, name = (str(args.get(key) or "") for key in ("message", "field", "name"))
-    return message, field, name
+    return message, field, name.lower() if field == "header" else name
 
 
 def _spoken(field: _Field) -> str:

@@ -17,6 +17,7 @@ from rulesproxy.model.connection import Client, Server
 from rulesproxy.model.dns_record import DEFAULT_TTL, Question, ResourceRecord
 from rulesproxy.model.dns_types import classes, op_codes, response_codes, types
 from rulesproxy.model.dns_wire import DNSError
+from rulesproxy.model.effects import Pacing
 from rulesproxy.model.flow import Flow
 
 __all__ = (
@@ -250,12 +251,13 @@ def _read_records(wire: bytes, offset: int, count: int, into: list[ResourceRecor
 class DNSFlow(Flow):
     """One query and its answer.
 
-    `follow`: a handler of `dns_request` that sets it to a name has the addresses of that name appended to the answer
-    before `dns_response`, looked up upstream, when the question is for A or AAAA. Without an answer of its own the
-    answer becomes a CNAME record for that name.
+    `pacing`: its `request` is waited for before the query is answered or forwarded. `follow`: a handler of
+    `dns_request` that sets it to a name has the addresses of that name appended to the answer before `dns_response`,
+    looked up upstream, when the question is for A or AAAA. Without an answer of its own the answer becomes a CNAME
+    record for that name.
     """
 
-    __slots__ = ("follow", "request", "response")
+    __slots__ = ("follow", "pacing", "request", "response")
 
     type = "dns"
 
@@ -264,6 +266,7 @@ class DNSFlow(Flow):
         self.request = request
         self.response: DNSMessage | None = None
         self.follow: str | None = None
+        self.pacing: Pacing | None = None
 
     def __repr__(self) -> str:
         return f"<DNSFlow {self.request} {self.response}>"

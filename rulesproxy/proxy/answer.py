@@ -11,29 +11,36 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rulesproxy.codecs.http1 import Framing, FramingKind, ResponseHead, serialize_response, strip_hop_by_hop
+from rulesproxy.model.effects import LocalFile
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.http import Response
-from rulesproxy.proxy.bodies import BodySource, Pump
+from rulesproxy.proxy.bodies import BodySource, PieceSource, Pump
 from rulesproxy.proxy.framing import (
     CLOSE_FIELD,
     NO_BODY,
     NOTHING_RECEIVED,
     Received,
+    ReceivedParts,
+    is_bodyless,
     outgoing_response_fields,
+    sized,
     streamed_framing,
     whole_response_framing,
 )
 from rulesproxy.proxy.http1 import ClientGone, ClientSide
 from rulesproxy.proxy.http_hooks import FlowEvents
+from rulesproxy.proxy.local_file import open_local_file
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session
 
 
 class Answer:
-    """One per exchange. `begun` is the framing of the final response once its head was made."""
+    """One per exchange. `begun` is the framing of the final response once its head was made; `serves_file` says that
+    the response is the file of `flow.local_file` already.
+    """
 
-    __slots__ = ("_client", "_events", "_flow", "_session", "begun", "keep_alive")
+    __slots__ = ("_client", "_events", "_flow", "_session", "begun", "keep_alive", "serves_file")
 
     def __init__(self, session: Session, client: ClientSide, flow: HTTPFlow, events: FlowEvents,
                  keep_alive: bool) -> None:
@@ -43,6 +50,12 @@ class Answer:
         self._events = events
         self.begun: Framing | None = None
         self.keep_alive = keep_alive
+        self.serves_file = False
+
+    @property
+    def awaits_file(self) -> bool:
+        """A response rule wants a file in the place of the response."""
+        return self._flow.local_file is not None and not self.serves_file
 
     async def interim(self, head: ResponseHead) -> None:
         """Pass a 1xx on. HTTP/1.0 knows none (RFC 9110 §15.2)."""
@@ -50,12 +63,32 @@ class Answer:
             await self._client.write(serialize_response(head.status, head.reason, strip_hop_by_hop(head.fields)))
 
     async def whole(self) -> None:
-        """Send `flow.response` with the body it has in memory, after `response`."""
+        """Send `flow.response` with the body it has in memory, after `response`; or the file to send instead."""
         await self._events.response()
+        if self.awaits_file and self._flow.local_file is not None:
+            await self._file(self._flow.local_file)
+            return
         response = self._flow.response
         if response is None:
             raise RuntimeError("an addon removed the response")
         await self._send(response)
+
+    async def _file(self, file: LocalFile) -> None:
+        self.serves_file = True
+        request = self._flow.request
+        local = await open_local_file(file, request)
+        try:
+            response = self._flow.response = local.response
+            if response.raw_content is None and is_bodyless(request.method, response.status_code):
+                response.raw_content = b""
+            if response.raw_content is None:
+                length = int(response.headers.get("content-length", "0"))
+                received = ReceivedParts(response.headers.fields, sized(length))
+                await self.stream(response, PieceSource(local.pieces), received)
+            else:
+                await self._send(response)
+        finally:
+            await local.pieces.aclose()
 
     async def stream(self, response: Response, source: BodySource, received: Received,
                      ready: Iterable[bytes] = ()) -> None:

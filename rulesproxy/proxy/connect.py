@@ -7,6 +7,7 @@ needed at all.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -70,6 +71,8 @@ async def open_tunnel(session: Session, client: ClientSide, head: RequestHead, i
     addons = session.core.addons
     if addons.active(HttpConnectHook):
         await addons.fire(HttpConnectHook(flow))
+    if flow.pacing is not None:
+        await asyncio.sleep(flow.pacing.request)
     if flow.error is not None or flow.drop is not None or (flow.response is not None and not _success(flow.response)):
         await _refuse(session, client, head, flow)
         return None

@@ -57,6 +57,8 @@ async def exchange(addons: AddonManager, forwarder: Forwarder, flow: DNSFlow, wi
             query = query.copy()  # handlers may write on theirs
             await addons.fire(DnsRequestHook(flow))
             _stop_if_killed(flow)
+        if flow.pacing is not None:
+            await asyncio.sleep(flow.pacing.request)
         received = await _find_answer(forwarder, flow, query, wire)
         return await _finish(addons, flow, received, limit)
     except _Killed:

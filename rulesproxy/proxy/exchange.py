@@ -173,6 +173,7 @@ class Exchange:
         if flow.response is not None or flow.local_file is None:
             await self._respond(None, NOTHING_RECEIVED)
             return
+        self._answer.serves_file = True
         local = await open_local_file(flow.local_file, flow.request)
         try:
             response = flow.response = local.response
@@ -281,7 +282,7 @@ class Exchange:
         await self._events.responseheaders()
         if flow.pacing is not None:
             await self._session.watchdog.wait(asyncio.sleep(flow.pacing.response))
-        if source is None or response is None or flow.response is not response:
+        if source is None or response is None or flow.response is not response or self._answer.awaits_file:
             await self._answer.whole()  # made here, or put in the place of the origin's answer, which is dropped
         elif response.status_code == 101 and self._origin is not None:
             await self._switch_protocols(response, self._origin)
@@ -305,7 +306,7 @@ class Exchange:
         flow.body_overflow = "response"
         log.warning("%s: the response body is larger than rule_body_limit, so it streams", flow.request.url)
         await self._events.response()
-        if flow.response is not response or response.raw_content is not None:
+        if flow.response is not response or response.raw_content is not None or self._answer.awaits_file:
             await self._answer.whole()
         else:
             await self._answer.stream(response, source, received, body.pieces)

@@ -117,11 +117,13 @@ def resolve_name(rules: RuleSet, name: str, client: Client | None, on_error: Err
     """The rules' answer for a name the proxy is about to dial (rule-language 3.3)."""
     if not rules.has(Phase.DNS):
         return None
+    empty: NameAnswer | None = None
     for dns_type in ("A", "AAAA"):
         decision = rules.decide(Phase.DNS, DnsFacts(client, name, dns_type, own=True), on_error)
         if decision is not None and decision.name is not None:
-            answer: NameAnswer | None = decision.name.answer_for_dial(  # type: ignore[attr-defined]
+            answer: NameAnswer = decision.name.answer_for_dial(  # type: ignore[attr-defined]
                 name, decision.winners[Slot.NAME])
-            if answer is not None:
+            if answer.addresses or answer.alias or answer.rcode != "NOERROR":
                 return answer
-    return None
+            empty = empty or answer
+    return empty
