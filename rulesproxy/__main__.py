@@ -7,9 +7,13 @@ import sys
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    from rulesproxy.cli.main import run_command_line
+    try:
+        from rulesproxy.cli.main import run_command_line
 
-    sys.exit(run_command_line(sys.argv[1:]))
+        status = run_command_line(sys.argv[1:])
+    except KeyboardInterrupt:
+        status = 130  # 128 + SIGINT, as shells have it
+    sys.exit(status)
 
 
 if __name__ == "__main__":

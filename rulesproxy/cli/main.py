@@ -29,7 +29,6 @@ _ORDER = ("run", "init", "check", "test", "explain", "plan", "compile", "schema"
 
 FAILED = 1
 MISUSED = 2  # as argparse has it
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def command_names() -> list[str]:
@@ -85,8 +84,6 @@ def _guarded(run: Callable[[Namespace], int], args: Namespace) -> int:
     except USER_ERRORS as exc:
         sys.stderr.write(f"rulesproxy: {exc}\n")
         return FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:  # `rulesproxy plan | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit finds nobody either
         return FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from importlib import import_module
@@ -11,7 +12,7 @@ import pytest
 
 from rulesproxy import __version__
 from rulesproxy.cli.main import command_names, run_command_line
-from tests.support.command import environment, rulesproxy
+from tests.support.command import COMMAND, environment, rulesproxy
 
 
 async def test_version(tmp_path: Path) -> None:
@@ -70,3 +71,19 @@ def test_what_is_no_command(name: str, capsys: pytest.CaptureFixture[str]) -> No
 def test_a_mistake_in_the_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(["run", "--no-such-flag"]) == 2
     assert "--no-such-flag" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+    pipeline = f"{shlex.join(COMMAND)} schema | head -1"
+    done = subprocess.run(["bash", "-c", pipeline], env=environment(tmp_path), capture_output=True, text=True,
+                          timeout=20, check=True)
+    assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
+    code = ("import rulesproxy.cli.main as main; import rulesproxy.__main__ as start\n"
+            "def interrupt(arguments): raise KeyboardInterrupt\n"
+            "main.run_command_line = interrupt\nstart.main()")
+    done = subprocess.run([sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, timeout=20,
+                          check=False)
+    assert (done.returncode, done.stderr) == (130, b"")
