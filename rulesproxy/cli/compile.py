@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from rulesproxy.cli._rules import BROKEN, add_options, compiled, print_json
 from rulesproxy.compiler.diagnostics import printable
-from rulesproxy.compiler.emit import emit_file
+from rulesproxy.compiler.emit import Emitted, emit_file
 from rulesproxy.compiler.program import Program
 from rulesproxy.compiler.suggest import did_you_mean
 
@@ -36,18 +36,21 @@ def run(args: argparse.Namespace) -> int:
         return 1
     modules = list(_modules(program, args.rule))
     if args.json:
-        print_json("compile", {"modules": [{"file": file, "source": source} for file, source in modules]})
+        print_json("compile", {"modules": [
+            {"file": file, "source": module.text,
+             "lines": {number: {"line": pos.line, "column": pos.column} for number, pos in module.source_map.items()}}
+            for file, module in modules]})
     else:
-        sys.stdout.write("\n\n".join(f"# {printable(file)}\n{source}" for file, source in modules))
+        sys.stdout.write("\n\n".join(f"# {printable(file)}\n{module.text}" for file, module in modules))
     return 0
 
 
-def _modules(program: Program, only: str | None) -> Iterator[tuple[str, str]]:
-    """Rule file and generated source."""
+def _modules(program: Program, only: str | None) -> Iterator[tuple[str, Emitted]]:
+    """Rule file and generated module."""
     for file in program.build.files:
         if only is None:
-            yield file.path, emit_file(file.rules).text
+            yield file.path, emit_file(file.rules)
         elif any(rule.name == only for rule in file.rules):
             # The others keep their places, so that `RULES[n]` is what it is in the whole module.
             alone = tuple(rule if rule.name == only else replace(rule, enabled=False) for rule in file.rules)
-            yield file.path, emit_file(alone).text
+            yield file.path, emit_file(alone)

@@ -167,12 +167,12 @@ class TreeOperator:
 
     def emit(self, module: Module, value: str) -> Test:
         if self.separator == "/":
-            subject = f"({value} + '/')" if self.apex else value
+            subject = f'({value} + "/")' if self.apex else value
             return _call(f"{subject}.startswith({_one_or_more([root + '/' for root in self.roots])})")
         if len(self.roots) > _LARGE_SET:
-            subject = value if self.apex else f"{value}.partition('.')[2]"
+            subject = value if self.apex else f'{value}.partition(".")[2]'
             return _call(f"{module.use(PATTERNS, 'is_below')}({subject}, {print_set(module, self.roots)})")
-        subject = f"('.' + {value})" if self.apex else value
+        subject = f'("." + {value})' if self.apex else value
         return _call(f"{subject}.endswith({_one_or_more(['.' + root for root in self.roots])})")
 
     def folded(self) -> Operator:

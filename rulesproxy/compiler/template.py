@@ -115,7 +115,7 @@ class Encoded(Value):
         inner = print_value(self.inner, module)
         if self.json:
             return f"{module.use(_VALUES, 'json_bytes')}({inner})"
-        return f"({inner}).encode('utf-8', 'replace')"
+        return f'({inner}).encode("utf-8", "replace")'
 
     @property
     def reads_request_body(self) -> bool:

@@ -20,7 +20,7 @@ def literal(value: Any) -> str:
             return repr(value)
         case float():
             if value != value or value in (float("inf"), float("-inf")):
-                return f"float({str(value)!r})"
+                return f'float("{value}")'
             return repr(value)
         case str():
             return _in_double_quotes(ascii(value))

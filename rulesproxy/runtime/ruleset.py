@@ -68,6 +68,7 @@ class RuleSet:
     @staticmethod
     def _failed(rule: RuleInfo, exc: Exception, decision: Decision, on_error: ErrorHandler) -> bool:
         """Note a rule that raised; True if the exchange has to be refused for it."""
+        exc.add_note(f"in the rule {rule.name}, {rule.where}")
         on_error(rule, exc)
         if isinstance(exc, TemplateError) or rule.refuses_on_error:
             decision.failure = ((rule, str(exc), exc.status) if isinstance(exc, TemplateError)
