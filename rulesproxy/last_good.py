@@ -74,7 +74,7 @@ class LastGood:
         reader = self._reader()
         if reader is None:
             return None
-        program = Compiler(reader).compile(paths, profile=profile)
+        program = Compiler(reader, warn=False).compile(paths, profile=profile)
         return program if program.rules is not None else None
 
     def _reader(self) -> LastGoodReader | None:

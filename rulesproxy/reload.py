@@ -79,7 +79,7 @@ class Reloader:
         self._last_good = last_good
         self._changed = changed
         self._files = SettlingReader()
-        self._compiler = Compiler(self._files)
+        self._compiler = Compiler(self._files, warn=False)
         self._folders: frozenset[_Folder] = frozenset()
         self._rejected_inputs: object = None
         self._vetoed_digest = ""
@@ -240,7 +240,7 @@ def build_inline(options: Any) -> Callable[[tuple[str, ...]], RuleSet]:
     """For the Rules addon: a rule set for paths that nothing was prepared for."""
 
     def build(paths: tuple[str, ...]) -> RuleSet:
-        program = Compiler(Disk()).compile(paths, profile=options.profile)
+        program = Compiler(Disk(), warn=False).compile(paths, profile=options.profile)
         if program.rules is None:
             raise OptionsError("the rules do not compile\n" + program.build.render().rstrip())
         return program.rules

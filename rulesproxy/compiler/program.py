@@ -39,10 +39,14 @@ class Program:
 
 
 class Compiler:
-    """Compiles a list of files and folders, again and again."""
+    """Compiles a list of files and folders, again and again.
 
-    def __init__(self, files: FileReader) -> None:
+    `warn=False` leaves out the search for rules that are hardly meant: for who would not show what it finds.
+    """
+
+    def __init__(self, files: FileReader, *, warn: bool = True) -> None:
         self._files = files
+        self._warn = warn
         self._cache = BuildCache()
         self._emitted: dict[str, tuple[RuleFile, Emitted]] = {}
         self._last: Program | None = None
@@ -62,7 +66,8 @@ class Compiler:
         return self._last
 
     def _link(self, result: Build, digest: str) -> RuleSet:
-        check(result)
+        if self._warn:
+            check(result)
         self._emitted = {file.path: (file, self._emit(file)) for file in result.files}
         units = [Unit(file.rules, emitted) for file, emitted in self._emitted.values()]
         return link(units, digest, result.inputs)
