@@ -53,10 +53,12 @@ class Substitution:
         constant = self._constant()
         out: list[bytes] = []
         end = 0
+        last = (-1, -1)
         for match in _compiled(pattern, self.ignore_case).finditer(content):
-            start, stop = match.span()
-            if start == stop < len(content) and content[start] & 0xC0 == 0x80:
-                continue  # an empty match inside a character
+            start, stop = span = match.span()
+            if span == last or (start == stop < len(content) and content[start] & 0xC0 == 0x80):
+                continue  # an empty match that the wrapper found already, or one inside a character
+            last = span
             out += content[end:start], self._expanded(match) if constant is None else constant
             end = stop
         if not out:

@@ -119,7 +119,7 @@ def text(value: Any) -> str:
         case datetime():
             return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         case dict() | list():
-            return _json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+            return json_text(value, (",", ":"))
     return str(value)
 
 
@@ -249,12 +249,9 @@ def filtered(name: str, value: Any, *arguments: Any) -> Any:
     return FILTERS[name][0](value, *arguments)
 
 
-def json_text(value: Any) -> str:
+def json_text(value: Any, separators: tuple[str, str] = (", ", ": ")) -> str:
     """A JSON document. What JSON has no form for (a time, NaN) becomes text or null."""
-    try:
-        return _json.dumps(value, ensure_ascii=False, allow_nan=False, default=text)
-    except ValueError:
-        return _json.dumps(_finite(value), ensure_ascii=False, default=text)
+    return _json.dumps(_finite(value), ensure_ascii=False, separators=separators, default=text)
 
 
 def _finite(value: Any) -> Any:
