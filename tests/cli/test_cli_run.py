@@ -197,8 +197,8 @@ async def _refused(address: str) -> None:
         while True:
             try:
                 _, writer = await asyncio.open_connection(host, int(port))
-            except ConnectionRefusedError:
-                return
+            except (ConnectionRefusedError, ConnectionResetError):
+                return  # reset: it was in the listen queue when that was closed
             writer.close()
 
 

@@ -98,7 +98,8 @@ def test_shadowed_shows_both_rules() -> None:
      "name: b, match: {host: a.test, path: /x}, action: {rewrite: {headers: {set: {x: y}}}}"),
 ])  # fmt: skip
 def test_not_shadowed(first: str, second: str) -> None:
-    assert found(first, second) == []
+    # A bare block that looks at the path says that it decrypts nothing: another matter.
+    assert [item for item in found(first, second) if item[0] != "not-decrypted"] == []
 
 
 def test_priority_decides_which_rule_is_shadowed() -> None:
