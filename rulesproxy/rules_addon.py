@@ -14,17 +14,15 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from rulesproxy.addons.errors import OptionsError
-from rulesproxy.codecs.dns import strip_http3_hints
 from rulesproxy.model.connection import Client
 from rulesproxy.model.dns import DNSFlow
-from rulesproxy.model.dns_types import types
 from rulesproxy.model.flow import HTTPFlow
-from rulesproxy.model.policy import NameAnswer, TlsDecision, TlsVerdict, TunnelDecision
+from rulesproxy.model.policy import NameAnswer, TlsDecision, TunnelDecision
 from rulesproxy.model.tls import Tunnel
 from rulesproxy.runtime.decision import RuleInfo
 from rulesproxy.runtime.early import answer_query, judge_tunnel, open_tunnel, resolve_name, start_tls
 from rulesproxy.runtime.engine import Exchange
-from rulesproxy.runtime.facts import Files, TunnelFacts
+from rulesproxy.runtime.facts import Files
 from rulesproxy.runtime.ruleset import RuleSet, UnreadableBody
 
 log = logging.getLogger("rulesproxy.rules")
@@ -133,18 +131,6 @@ class Rules:
         if self.current is not None and flow.response is None:
             answer_query(self.current, flow, self._failed)
 
-    def dns_response(self, flow: DNSFlow) -> None:
-        """Names whose TLS will be opened must not be reached past the proxy, by HTTP/3 or with an encrypted hello."""
-        rules = self.current
-        question = flow.request.question
-        if rules is None or flow.response is None or question is None or question.type not in _HINTED:
-            return
-        x = TunnelFacts(Tunnel(flow.client_conn, question.name, 443))
-        x.scheme = "https"
-        decision = rules.decide_tls(x, self._options.decrypt == "named")
-        if decision is not None and decision.verdict is TlsVerdict.INTERCEPT:
-            flow.response = strip_http3_hints(flow.response)
-
     def resolve(self, name: str, client: Client | None) -> NameAnswer | None:
         """The rules' answer for a name the proxy is about to dial (rule-language 3.3)."""
         return None if self.current is None else resolve_name(self.current, name, client, self._failed)
@@ -161,9 +147,6 @@ class Rules:
                 log.warning("%s: rule %s cannot do its work: %s", rule.where, rule.name, exc)
                 return
             log.error("%s: rule %s failed: %s: %s", rule.where, rule.name, type(exc).__name__, exc)
-
-
-_HINTED = (types.HTTPS, types.SVCB)
 
 
 def option_value(paths: tuple[str, ...], rules: RuleSet) -> tuple[str, ...]:

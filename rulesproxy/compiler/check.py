@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
-from types import SimpleNamespace
 from typing import Any
 
 from rulesproxy.compiler import ir
 from rulesproxy.compiler.build import Build
-from rulesproxy.compiler.decrypt import needs_plaintext
+from rulesproxy.compiler.decrypt import TLS_FACTS, decrypts_everything, needs_plaintext
 from rulesproxy.compiler.diagnostics import Report
 from rulesproxy.runtime.phase import HTTP_PHASES, Phase, Slot
 
 #: Rules with more keys than this are compared by all their keys and by each key alone only.
 _MOST_KEYS = 8
-_TLS = SimpleNamespace(scheme="https")
 
 
 def check(result: Build) -> None:
@@ -70,29 +68,11 @@ def _plain_only(predicate: ir.Predicate) -> bool:
             return bool(items) and all(_plain_only(item) for item in items)
         case ir.Not():
             return False
-    return getattr(predicate, "FACT", "") == "scheme" and not predicate.holds(_TLS)
+    return getattr(predicate, "FACT", "") == "scheme" and not predicate.holds(TLS_FACTS)
 
 
 def _all_leaves(rule: ir.Rule) -> Iterator[ir.Leaf]:
     return ir.leaves(rule.predicate)
-
-
-def decrypts_everything(rule: ir.Rule) -> bool:
-    """True if all TLS has to be decrypted for this rule: it needs plaintext and names no host (rule-language 5.1)."""
-    return needs_plaintext(rule) and not _confined(rule.match)
-
-
-def _confined(predicate: ir.Predicate) -> bool:
-    """True if the predicate holds for some names only, or for plain HTTP only."""
-    match predicate:
-        case ir.All(items):
-            return any(_confined(item) for item in items)
-        case ir.AnyOf(items):
-            return bool(items) and all(_confined(item) for item in items)
-        case ir.Not():
-            return False
-    fact = getattr(predicate, "FACT", "")
-    return predicate.IS_HOST or fact == "sni" or (fact == "scheme" and not predicate.holds(_TLS))
 
 
 def _check_tested(result: Build) -> None:

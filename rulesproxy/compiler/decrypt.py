@@ -7,14 +7,19 @@ possible rule that needs plaintext intercepts, a certain refusal refuses. When n
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from rulesproxy.compiler.ir import All, AnyOf, Not, Predicate, Rule
-from rulesproxy.compiler.plan import Placed, host_keys, host_test, names_hosts
+from rulesproxy.compiler.plan import Placed, names_hosts, tunnel_keys, tunnel_test
 from rulesproxy.model.policy import TlsDecision, TlsVerdict
 from rulesproxy.runtime.decision import Decision, RuleInfo
 from rulesproxy.runtime.facts import TunnelFacts
 from rulesproxy.runtime.index import HostIndex, Step
 from rulesproxy.runtime.phase import HTTP_PHASES, Phase, Slot
 from rulesproxy.runtime.ruleset import DecideTls
+
+#: What every tunnel that can be opened has in common.
+TLS_FACTS = SimpleNamespace(scheme="https")
 
 
 def truth(predicate: Predicate, x: TunnelFacts, phase: Phase) -> bool | None:
@@ -35,6 +40,25 @@ def truth(predicate: Predicate, x: TunnelFacts, phase: Phase) -> bool | None:
 
 def needs_plaintext(rule: Rule) -> bool:
     return any(effect.needs_plaintext and effect.phases & HTTP_PHASES for effect in rule.effects)
+
+
+def decrypts_everything(rule: Rule) -> bool:
+    """True if all TLS has to be decrypted for this rule: it needs plaintext and is *maybe* for every name."""
+    return needs_plaintext(rule) and not _confined(rule.predicate)
+
+
+def _confined(predicate: Predicate) -> bool:
+    """True if the predicate holds for some tunnels only, or for plain HTTP only."""
+    match predicate:
+        case All(items):
+            return any(_confined(item) for item in items)
+        case AnyOf(items):
+            return bool(items) and all(_confined(item) for item in items)
+        case Not():
+            return False
+        case _:
+            fact = getattr(predicate, "FACT", "")
+            return predicate.IS_HOST or fact == "sni" or (fact == "scheme" and not predicate.holds(TLS_FACTS))
 
 
 def is_relevant(rule: Rule) -> bool:
@@ -78,9 +102,9 @@ def build_decrypt(placed: tuple[Placed, ...], infos: tuple[RuleInfo, ...]) -> De
 
 
 def _step(item: Placed, infos: tuple[RuleInfo, ...]) -> Step:
-    keys = host_keys(item.rule.predicate)
+    keys = tunnel_keys(item.rule.predicate)
     return Step(infos[item.order], _never_run, (keys.exact, keys.suffixes) if keys is not None else None,
-                None, host_test(item.rule.predicate))
+                None, tunnel_test(item.rule.predicate))
 
 
 def _never_run(x: object, d: Decision) -> None:

@@ -82,6 +82,15 @@ class Leaf(ABC):
         """Index keys that cover every host this leaf can hold for; None when it says nothing about hosts."""
         return None
 
+    @property
+    def names_hosts(self) -> bool:
+        """True if it holds for some names of tunnels only, however they are written."""
+        return self.IS_HOST or self.tunnel_keys() is not None
+
+    def tunnel_keys(self) -> HostKeys | None:
+        """`host_keys` for tunnels, where the SNI is the host."""
+        return self.host_keys()
+
     def path_keys(self) -> PathKeys | None:
         """Index keys that cover every canonical path this leaf can hold for; None when it says nothing."""
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rulesproxy.compiler.decrypt import build_decrypt, needs_plaintext
+from rulesproxy.compiler.decrypt import build_decrypt, decrypts_everything
 from rulesproxy.compiler.emit import Emitted, emitted_phases
 from rulesproxy.compiler.ir import Rule
 from rulesproxy.compiler.load import keep_while_alive, load
@@ -44,11 +44,10 @@ def link(units: Sequence[Unit], digest: str, inputs: Mapping[str, str]) -> RuleS
             steps.append(_step(item, infos[item.order], run, phase))
         if steps:
             indexes[phase] = HostIndex(steps)
-    everything = tuple(infos[item.order] for item in placed
-                       if needs_plaintext(item.rule) and not names_hosts(item.rule.predicate))
+    everything = tuple(infos[item.order] for item in placed if decrypts_everything(item.rule))
     rule_set = RuleSet(digest, infos, indexes, build_decrypt(placed, infos), _hooks(placed), everything, dict(inputs),
                        {module.name: unit.emitted.text for module, unit in zip(loaded, units, strict=True)})
-    keep_while_alive(rule_set, [module.name for module in loaded])
+    keep_while_alive(rule_set, loaded)
     return rule_set
 
 
@@ -68,8 +67,6 @@ def _hooks(placed: tuple[Placed, ...]) -> frozenset[str]:
             hooks.add("request")
         if any(effect.reads_response_body for effect in item.rule.effects):
             hooks.add("response")
-        if needs_plaintext(item.rule):
-            hooks.add("dns_response")  # names in the decrypt set lose ECH and HTTP/3 hints (rule-language 5.1)
     return frozenset(hooks)
 
 

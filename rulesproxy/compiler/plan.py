@@ -45,6 +45,12 @@ def host_keys(predicate: Predicate) -> HostKeys | None:
     return keys
 
 
+def tunnel_keys(predicate: Predicate) -> HostKeys | None:
+    """Keys that cover every tunnel the predicate can hold for, by the SNI or else the CONNECT host."""
+    keys: HostKeys | None = _keys(predicate, lambda leaf: leaf.tunnel_keys())
+    return keys
+
+
 def path_keys(predicate: Predicate) -> PathKeys | None:
     """The same for canonical paths."""
     keys: PathKeys | None = _keys(predicate, lambda leaf: leaf.path_keys())
@@ -76,25 +82,34 @@ def _size(keys: HostKeys | PathKeys) -> int:
 
 
 class _HostOnly:
-    """Facts with nothing but a host."""
+    """Facts with nothing but a host, which for a tunnel is its SNI."""
 
-    __slots__ = ("host",)
+    __slots__ = ("host", "sni")
 
     def __init__(self, host: str) -> None:
-        self.host = host
+        self.host = self.sni = host
 
 
 def host_test(predicate: Predicate) -> Callable[[str], bool] | None:
     """The rule's host keys as a test of a canonical host; None when it has none at the top of its match."""
+    return _test(predicate, lambda leaf: leaf.IS_HOST)
+
+
+def tunnel_test(predicate: Predicate) -> Callable[[str], bool] | None:
+    """The same for the name of a tunnel."""
+    return _test(predicate, lambda leaf: leaf.names_hosts)
+
+
+def _test(predicate: Predicate, is_about_host: Callable[[Leaf], bool]) -> Callable[[str], bool] | None:
     conjuncts = predicate.items if isinstance(predicate, All) else (predicate,)
-    tests = tuple(item for item in conjuncts if isinstance(item, Leaf) and item.IS_HOST)
+    tests = tuple(item for item in conjuncts if isinstance(item, Leaf) and is_about_host(item))
     if not tests:
         return None
     return lambda host: all(leaf.holds(_HostOnly(host)) for leaf in tests)
 
 
 def names_hosts(predicate: Predicate) -> bool:
-    """True if the rule confines itself to some hosts, however they are written."""
+    """True if the rule confines itself to some tunnels by their name, however it is written."""
     match predicate:
         case All(items):
             return any(names_hosts(item) for item in items)
@@ -103,4 +118,4 @@ def names_hosts(predicate: Predicate) -> bool:
         case Not():
             return False
         case _:
-            return predicate.IS_HOST or predicate.host_keys() is not None
+            return predicate.names_hosts

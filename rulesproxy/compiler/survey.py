@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rulesproxy.compiler.decrypt import is_relevant, needs_plaintext
 from rulesproxy.compiler.emit import emitted_phases
 from rulesproxy.compiler.ir import HostKeys, Rule
-from rulesproxy.compiler.plan import Placed, host_keys, in_order, names_hosts, path_keys
+from rulesproxy.compiler.plan import Placed, host_keys, in_order, names_hosts, path_keys, tunnel_keys
 from rulesproxy.model.connection import Client
 from rulesproxy.model.policy import TlsVerdict
 from rulesproxy.model.tls import ClientHello, Tunnel
@@ -121,7 +121,7 @@ def _spoken(keys: HostKeys | None) -> tuple[tuple[str, ...], int]:
 
 def _tunnels(rule: Rule, rules: RuleSet) -> list[TunnelLine]:
     """The decisions for the hosts a rule names, those that agree together; asked of the compiled set, name by name."""
-    keys = host_keys(rule.predicate)
+    keys = tunnel_keys(rule.predicate)
     if keys is None or not names_hosts(rule.predicate):
         verdict = "intercept" if needs_plaintext(rule) else "as the rule says"
         return [TunnelLine(rule.name, (), 0, verdict)]

@@ -35,13 +35,7 @@ class HostLeaf(TextLeaf):
     FACT = "host"
 
     def host_keys(self) -> HostKeys | None:
-        parts = [_condition_keys(condition) for condition in self.matcher.conditions]
-        found = HostKeys()
-        for part in parts:
-            if part is None:
-                return None
-            found |= part
-        return found
+        return matcher_keys(self.matcher)
 
     @property
     def unanchored(self) -> bool:
@@ -50,6 +44,17 @@ class HostLeaf(TextLeaf):
                    for condition in self.matcher.conditions
                    for operator in condition.operators if isinstance(operator, RegexOperator)
                    for text in operator.patterns)
+
+
+def matcher_keys(matcher: StringMatcher) -> HostKeys | None:
+    """Keys that cover every name the matcher holds for; None when there are none."""
+    found = HostKeys()
+    for condition in matcher.conditions:
+        keys = _condition_keys(condition)
+        if keys is None:
+            return None
+        found |= keys
+    return found
 
 
 def _condition_keys(condition: Condition) -> HostKeys | None:

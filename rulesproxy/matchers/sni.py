@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rulesproxy.compiler.context import Context
+from rulesproxy.compiler.ir import HostKeys
 from rulesproxy.compiler.source import Node
 from rulesproxy.compiler.strings_build import build_strings
-from rulesproxy.matchers._hosts import HOSTS
+from rulesproxy.matchers._hosts import HOSTS, matcher_keys
 from rulesproxy.matchers._leaves import TextLeaf
 from rulesproxy.runtime.phase import Phase
 
@@ -31,10 +32,18 @@ SCHEMA = {
 
 @dataclass(frozen=True, slots=True)
 class SniLeaf(TextLeaf):
-    """Not a host key: with `identity=warn` a request's host may be another name than its SNI."""
+    """Not a host key: with `identity=warn` a request's host may be another name than its SNI. Before a tunnel is opened
+    it is one."""
 
     PHASES = frozenset((Phase.TLS, Phase.REQUEST, Phase.RESPONSE))
     FACT = "sni"
+
+    @property
+    def names_hosts(self) -> bool:
+        return not self.matcher.holds_one("")  # which any host without SNI would be
+
+    def tunnel_keys(self) -> HostKeys | None:
+        return matcher_keys(self.matcher) if self.names_hosts else None
 
 
 def build(node: Node, context: Context) -> SniLeaf | None:

@@ -33,7 +33,7 @@ class TlsDecision:
 
 @dataclass(frozen=True, slots=True)
 class TunnelDecision:
-    """What is decided when a tunnel is asked for: whether it is refused, and where it leads as long as it is relayed."""
+    """What is decided when a tunnel is asked for: whether it is refused, and where it leads while it is relayed."""
 
     refused: bool = False
     route: Route | None = None

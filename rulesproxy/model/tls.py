@@ -37,6 +37,8 @@ class Tunnel:
     port: int
     client_hello: ClientHello | None = None
     pinned: Any = None
+    #: Nothing is opened: somebody wants to know what would be decided. Rules log and tag nothing for it.
+    hypothetical: bool = False
 
     @property
     def name(self) -> str:

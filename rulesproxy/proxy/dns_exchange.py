@@ -14,10 +14,13 @@ from dataclasses import dataclass
 
 from rulesproxy.addons.hooks import Hook
 from rulesproxy.addons.manager import AddonManager
-from rulesproxy.codecs.dns import fit
+from rulesproxy.addons.policy import PolicyChain
+from rulesproxy.codecs.dns import fit, strip_http3_hints
 from rulesproxy.model.dns import DNSError, DNSFlow, DNSMessage, ResourceRecord
 from rulesproxy.model.dns_types import classes, response_codes, types
 from rulesproxy.model.flow import Error
+from rulesproxy.model.policy import TlsVerdict
+from rulesproxy.model.tls import ClientHello, Tunnel
 from rulesproxy.net.dns_forward import Forwarder, ForwardError
 
 log = logging.getLogger("rulesproxy")
@@ -95,6 +98,8 @@ async def _fail(addons: AddonManager, flow: DNSFlow, query: DNSMessage, reason: 
 
 async def _finish(addons: AddonManager, flow: DNSFlow, received: bytes | None, limit: int) -> bytes:
     """Fire `dns_response`; `received` is the answer on the wire if it came that way."""
+    if hide_shortcuts(addons.policy, flow):
+        received = None
     response = flow.response
     if addons.active(DnsResponseHook):
         before = response.copy() if response is not None and received is not None else None
@@ -106,6 +111,20 @@ async def _finish(addons: AddonManager, flow: DNSFlow, received: bytes | None, l
     if response is None:
         raise DNSError("a handler took the answer away")
     return fit(response, received or response.packed, limit)
+
+
+def hide_shortcuts(policy: PolicyChain, flow: DNSFlow) -> bool:
+    """Names whose TLS will be opened must not be reached past the proxy, by HTTP/3 or with an encrypted ClientHello
+    (rule-language 5.1). True if the answer was changed."""
+    question = flow.request.question
+    if flow.response is None or question is None or question.type not in (types.HTTPS, types.SVCB):
+        return False
+    hello = ClientHello(question.name, (), (), (), (), b"")
+    tunnel = Tunnel(flow.client_conn, question.name, 443, hello, hypothetical=True)
+    if policy.tls_decision(tunnel).verdict is not TlsVerdict.INTERCEPT:
+        return False
+    before, flow.response = flow.response, strip_http3_hints(flow.response)
+    return flow.response is not before
 
 
 # --- finding the answer ------------------------------------------------------------------------------------------

@@ -184,8 +184,8 @@ def without_http3(fields: Fields) -> Fields:
     kept: list[Field] = []
     for name, value in fields:
         if name.lower() == b"alt-svc":  # RFC 7838 §3: a list of protocol="authority" with parameters
-            value = b",".join(item for item in value.split(b",") if not item.strip().lower().startswith(b"h3"))
-            if not value.strip():
+            value = b",".join(item for item in value.split(b",") if not item.strip().lower().startswith(b"h3")).strip()
+            if not value:
                 continue
         kept.append((name, value))
     return tuple(kept)

@@ -142,7 +142,7 @@ class Session:
     def _decides_otherwise(self, tunnel: Tunnel) -> bool:
         policy, before = self.core.addons.policy, self._decision
         # A new Tunnel: the old one may hold on to the rules it was decided with.
-        tunnel = Tunnel(tunnel.client, tunnel.host, tunnel.port, tunnel.client_hello)
+        tunnel = Tunnel(tunnel.client, tunnel.host, tunnel.port, tunnel.client_hello, hypothetical=True)
         granted = policy.tunnel_decision(tunnel)
         if granted.refused:
             return True

@@ -50,7 +50,7 @@ def start_tls(rules: RuleSet, tunnel: Tunnel, named_only: bool, on_error: ErrorH
     verdict = rules.decide_tls(x, named_only)
     decision = rules.decide(Phase.TLS, x, on_error)
     flow = connect_flow(tunnel)
-    for rule, note in decision.notes if decision is not None else ():
+    for rule, note in decision.notes if decision is not None and not tunnel.hypothetical else ():
         if verdict is not None and rule.name == verdict.rule:  # others may have matched; this one settled it
             note.apply(flow, rule)
     if verdict is not None and verdict.verdict is not TlsVerdict.RELAY:

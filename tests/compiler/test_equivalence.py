@@ -15,7 +15,7 @@ from rulesproxy.compiler import unit
 from rulesproxy.compiler.decrypt import is_relevant, needs_plaintext, truth
 from rulesproxy.compiler.interpret import holds
 from rulesproxy.compiler.ir import Leaf, Rule, Test, leaves
-from rulesproxy.compiler.plan import host_keys, host_test, in_order, names_hosts
+from rulesproxy.compiler.plan import in_order, names_hosts, tunnel_keys, tunnel_test
 from rulesproxy.model.names import canonical_path
 from rulesproxy.model.policy import TlsDecision, TlsVerdict
 from rulesproxy.model.tls import ClientHello, Tunnel
@@ -80,7 +80,7 @@ def walk(rules: list[Rule], x: TunnelFacts, named_only: bool) -> TlsDecision | N
 
 def _names(rule: Rule, host: str) -> bool:
     """Whether the rule confines itself to hosts, and this is one of them."""
-    keys, test = host_keys(rule.predicate), host_test(rule.predicate)
+    keys, test = tunnel_keys(rule.predicate), tunnel_test(rule.predicate)
     if not names_hosts(rule.predicate) or (test is not None and not test(host)):
         return False
     return keys is None or host in keys.exact or any(f".{host}".endswith(f".{suffix}") for suffix in keys.suffixes)

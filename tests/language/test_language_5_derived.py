@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from rulesproxy.addons.core_options import ProxyOptions
+from rulesproxy.addons.manager import AddonManager
 from rulesproxy.compiler.check import check
 from rulesproxy.model.connection import Client, Server
 from rulesproxy.model.dns import DNSFlow, DNSMessage, ResourceRecord
@@ -15,6 +17,7 @@ from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.headers import Headers
 from rulesproxy.model.http import Request, Response
 from rulesproxy.model.policy import TlsVerdict
+from rulesproxy.proxy.dns_exchange import hide_shortcuts
 from rulesproxy.rules_addon import Rules
 from tests.compiler.rulefiles import build_text
 from tests.language.playing import compiled, exchange, got_header, http, play, rules_of, sent_header, text_of, tls
@@ -100,6 +103,25 @@ def test_5_1_a_rule_without_hosts_is_named_by_check_and_by_the_set() -> None:
     assert [rule.name for rule in rules_of(text).decrypts_everything] == ["r0"]
 
 
+@pytest.mark.parametrize(("match", "warned"), [
+    ("sni: a.test", False), ("sni: {regex: a}", False), ("path: /x, sni: '*.test'", False), ("scheme: http", False),
+    ("any: [{sni: a.test}, {host: b.test}]", False), ("any: [{sni: a.test}, {path: /x}]", True),
+    ("not: {sni: a.test}", True), ("scheme: https", True)])
+def test_5_1_a_rule_for_server_names_is_confined(match: str, warned: bool) -> None:
+    text = rules(f"{match} | respond: page")
+    build = build_text(f"version: 1\n{text}")
+    check(build)
+    assert ("decrypts-everything" in [w.code for w in build.report.warnings]) is warned
+    assert bool(rules_of(text).decrypts_everything) is warned
+
+
+def test_5_1_server_names_are_hosts_that_rules_name() -> None:
+    text = rules("path: /x | respond: page", "sni: a.test | respond: page", "sni: {absent: true} | respond: page")
+    assert play(text, tls("b.test"), named=True).tls is RELAY
+    assert play(text, tls("a.test"), named=True).tls is INTERCEPT
+    assert play(text, tls(None, "a.test")).tls is INTERCEPT  # for the rules without a name
+
+
 def test_5_1_decrypt_named_confines_such_rules_to_hosts_that_others_name() -> None:
     text = rules("path: /x | respond: page", PAGE)
     assert play(text, tls("b.test")).tls is INTERCEPT
@@ -114,20 +136,16 @@ def test_5_1_what_is_relayed_reaches_no_request_rule() -> None:
     assert outcome.rules == ["r0"]
 
 
-class _Options:
-    rules = ("digest:x",)
-    decrypt = "auto"
-    rule_body_limit = 1000
-
-
-def dns_answer(text: str, name: str) -> str:
+def dns_answer(text: str, name: str, decrypt: str = "auto") -> str:
     """What is left of an HTTPS record on its way to the client."""
     compiled_rules = rules_of(text)
-    addon = Rules(_Options(), lambda paths: compiled_rules, refresh=lambda: None)
-    addon.configure({"rules"})
+    addons = AddonManager(ProxyOptions())
+    addons.options.update(rules=("rules.yaml", "digest:x"), decrypt=decrypt)
+    addons.add(Rules(addons.options, lambda paths: compiled_rules, refresh=addons.refresh))
+    addons.configure_all()
     flow = DNSFlow(Client(), Server(), DNSMessage.make_query(name, types.HTTPS))
     flow.response = flow.request.succeed([ResourceRecord.HTTPS(name, '1 . alpn="h3,h2" ech="AAUAAQIDBA=="')])
-    addon.dns_response(flow)
+    hide_shortcuts(addons.policy, flow)
     return " ".join(record.data_text for record in flow.response.answers)
 
 
@@ -136,6 +154,15 @@ def test_5_1_names_in_the_decrypt_set_lose_ech_and_http3_hints() -> None:
     assert "ech" not in opened and "h3" not in opened
     closed = dns_answer(rules(PAGE), "b.test")
     assert "ech" in closed and "h3" in closed
+
+
+@pytest.mark.parametrize("line", ["host: a.test | tls: intercept", "sni: a.test | respond: page",
+                                  'sni: {regex: "^a[.]"} | respond: page'])
+def test_5_1_the_decrypt_set_is_more_than_pages_for_hosts(line: str) -> None:
+    assert "ech" not in dns_answer(rules(line), "A.test.")
+    assert "ech" in dns_answer(rules(line), "b.test")
+    assert "ech" not in dns_answer(rules(line), "a.test", "named")
+    assert "ech" in dns_answer(rules(line), "a.test", "none")
 
 
 # --- 5.2 -----------------------------------------------------------------------------------------------------------
@@ -274,9 +301,9 @@ def test_5_2_unless_a_rule_says_so() -> None:
 def test_5_2_hooks_that_nothing_needs_do_not_exist() -> None:
     needs: dict[str, Any] = {
         "host: a.test | tls: passthrough": set(),
-        "host: a.test | rewrite: {headers: {set: {x-a: b}}}": {"requestheaders", "dns_response"},
-        MERGES: {"requestheaders", "responseheaders", "response", "dns_response"},
-        "host: a.test | rewrite: {body: {json_merge: {n: 1}}}": {"requestheaders", "request", "dns_response"},
+        "host: a.test | rewrite: {headers: {set: {x-a: b}}}": {"requestheaders"},
+        MERGES: {"requestheaders", "responseheaders", "response"},
+        "host: a.test | rewrite: {body: {json_merge: {n: 1}}}": {"requestheaders", "request"},
         "host: a.test | spoof_dns: 192.0.2.1": {"dns_request"},
     }
     for line, hooks in needs.items():

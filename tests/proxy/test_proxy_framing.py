@@ -93,7 +93,7 @@ def test_endless_types(content_type: str | None, endless: bool) -> None:
 
 
 @pytest.mark.parametrize("value, left", [
-    (b'h3=":443"; ma=86400', None), (b'h3-29=":443", h2=":443"', b' h2=":443"'), (b'h2="alt:443"', b'h2="alt:443"'),
+    (b'h3=":443"; ma=86400', None), (b'h3-29=":443", h2=":443"', b'h2=":443"'), (b'h2="alt:443"', b'h2="alt:443"'),
     (b"clear", b"clear"),
 ])
 def test_an_intercepted_answer_does_not_offer_http3(value: bytes, left: bytes | None) -> None:
