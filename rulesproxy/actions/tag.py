@@ -35,7 +35,9 @@ class Tag(Op):
 
     def apply(self, subject: Flow, rule: RuleInfo | None) -> None:
         present = subject.metadata.setdefault("tags", [])
-        present += [tag for tag in self.tags if tag not in present]
+        for tag in self.tags:
+            if tag not in present:
+                present.append(tag)
 
 
 def build(node: Node, context: Context) -> list[Effect]:
