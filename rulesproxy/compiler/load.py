@@ -1,7 +1,7 @@
 """Turns generated text into functions: the one place where code is executed, and nothing is imported by path.
 
 A module is registered in `linecache` under a name made of its digest, so tracebacks show generated lines although no
-file exists; the entry goes when the last rule set that uses it does.
+file exists; the entry and the code go when the last rule set that uses them does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 import linecache
 import weakref
 from dataclasses import dataclass
-from functools import lru_cache
 from types import CodeType
 from typing import Any
 
@@ -18,6 +17,7 @@ from rulesproxy.compiler.emit import Emitted
 from rulesproxy.runtime.decision import RuleInfo
 
 _users: dict[str, int] = {}
+_codes: dict[str, CodeType] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,12 @@ class Loaded:
     namespace: dict[str, Any]
 
 
-@lru_cache(maxsize=2048)
 def _compiled(text: str, name: str) -> CodeType:
-    return compile(text, name, "exec", dont_inherit=True)
+    """An edit compiles one module: the code of the others is there as long as a rule set has them."""
+    code = _codes.get(name)
+    if code is None:
+        code = _codes[name] = compile(text, name, "exec", dont_inherit=True)
+    return code
 
 
 def module_name(emitted: Emitted) -> str:
@@ -46,16 +49,20 @@ def load(emitted: Emitted, rules: tuple[RuleInfo, ...]) -> Loaded:
     return Loaded(name, namespace)
 
 
-def keep_while_alive(owner: Any, names: list[str]) -> None:
-    """Hold the linecache entries until `owner` is collected."""
-    for name in names:
-        _users[name] = _users.get(name, 0) + 1
-    weakref.finalize(owner, _release, names).atexit = False
+def keep_while_alive(owner: Any, modules: list[Loaded]) -> None:
+    """Hold the modules, their code and linecache entries until `owner`, who alone calls their functions, is no more."""
+    for module in modules:
+        _users[module.name] = _users.get(module.name, 0) + 1
+    weakref.finalize(owner, _release, modules).atexit = False
 
 
-def _release(names: list[str]) -> None:
-    for name in names:
+def _release(modules: list[Loaded]) -> None:
+    for module in modules:
+        # Functions and the namespace they live in hold each other, and nobody may come to look for such cycles.
+        module.namespace.clear()
+        name = module.name
         _users[name] -= 1
         if not _users[name]:
             del _users[name]
+            _codes.pop(name, None)
             linecache.cache.pop(name, None)

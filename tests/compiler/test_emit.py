@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import traceback
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -269,6 +270,20 @@ def test_linecache_forgets_a_module_with_its_last_rule_set() -> None:
     del second
     gc.collect()
     assert name not in linecache.cache
+
+
+def test_code_is_shared_by_the_rule_sets_that_use_it_and_then_forgotten() -> None:
+    """A process that sees a thousand edits keeps the code of none but the last."""
+    rules = tuple(build_text("version: 1\nrules: [{name: once, match: {path: /and-here}, action: {tag: t}}]\n").rules)
+    rule_set = compile_rules(rules)
+    again = load(emit_file(rules), (RuleInfo("once", "f", 1, 1, 0),))
+    code = weakref.ref(again.namespace["rule_0_request"].__code__)
+    del again
+    gc.collect()
+    assert code() is not None
+    del rule_set
+    gc.collect()
+    assert code() is None
 
 
 def test_modules_are_executed_not_imported() -> None:
