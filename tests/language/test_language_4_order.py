@@ -23,6 +23,7 @@ from rulesproxy.runtime.phase import HTTP_PHASES, Phase
 from rulesproxy.runtime.ruleset import RuleSet
 from tests.compiler.rulefiles import build_text
 from tests.language.playing import (
+    LocalFiles,
     compiled,
     dns,
     exchange,
@@ -466,6 +467,12 @@ def test_4_6_answers_on_response_keys_replace_the_origins(action: str, status: i
     assert "broken" not in text_of(outcome)
     assert outcome.sent is not None
     assert text_of(play(text, http("http://a.test/", status=200, answer="fine"))) == "fine"
+
+
+def test_4_6_a_file_can_stand_in_for_the_origins_answer() -> None:
+    text = "rules: [{name: a, match: {host: a.test, path: /x.txt, status: 404}, action: {map_local: {path: files/}}}]"
+    step = http("http://a.test/x.txt", status=404, answer="missing")
+    assert text_of(play(text, step, files=LocalFiles("x.txt"))) == "x.txt"
 
 
 def test_4_6_the_new_answer_is_not_matched_again() -> None:
