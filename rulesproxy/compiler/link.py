@@ -12,7 +12,7 @@ from rulesproxy.compiler.decrypt import build_decrypt, decrypts_everything
 from rulesproxy.compiler.emit import Emitted, emitted_phases
 from rulesproxy.compiler.ir import Rule
 from rulesproxy.compiler.load import keep_while_alive, load
-from rulesproxy.compiler.plan import Placed, host_keys, host_test, in_order, in_phase, names_hosts, path_keys
+from rulesproxy.compiler.plan import Placed, host_keys, host_test, in_order, in_phase, path_keys
 from rulesproxy.runtime.decision import RuleInfo
 from rulesproxy.runtime.index import HostIndex, Step
 from rulesproxy.runtime.phase import HTTP_PHASES, Phase, Slot
