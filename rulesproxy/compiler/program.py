@@ -80,13 +80,18 @@ class Compiler:
 
 @contextmanager
 def _no_collections() -> Iterator[None]:
-    """Nearly all that a build allocates stays alive: looking for cycles among it takes a third of the time."""
+    """Nearly all that a build allocates stays alive: looking for cycles among it takes a third of the time.
+
+    Afterwards it is set apart for good: the first collection would look at all of it, and with 100,000 rules nothing
+    else happens for ten seconds meanwhile. What a build leaves has no cycles, so it goes when it is dropped.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_enabled:
+            gc.freeze()
             gc.enable()
 
 
