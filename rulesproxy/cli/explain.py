@@ -21,6 +21,7 @@ from rulesproxy.compiler.simulate import World, simulate
 from rulesproxy.compiler.source import Position
 from rulesproxy.compiler.testcase import Expect, Fields, TestQuery, TestRequest, TestStep, Upstream
 from rulesproxy.errors import StartupError
+from rulesproxy.model.dns_types import types
 
 SUMMARY = "show how one request is treated, and why"
 
@@ -69,6 +70,10 @@ def _step(args: argparse.Namespace) -> TestStep:
     upstream = Upstream(args.status, _fields(args.response_header), args.response_body)
     step = TestStep(_NOWHERE, Expect(_NOWHERE), upstream, client=args.client)
     if args.dns is not None:
+        try:
+            types.from_str(args.dns[1])
+        except ValueError as exc:
+            raise StartupError(printable(str(exc))) from None
         return dataclasses.replace(step, dns=TestQuery(args.dns[0], args.dns[1].upper()))
     if args.request is None:
         raise StartupError('explain needs a request, as "GET https://shop.test/cart", or --dns NAME TYPE')

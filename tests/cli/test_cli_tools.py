@@ -266,6 +266,11 @@ def test_explain_a_query(here: Path, capsys: Output) -> None:
     assert "answer: forwarded\n" in run(capsys, "explain", "--dns", "b.lab.test", "A", "dns.yaml")
 
 
+def test_an_unknown_record_type_is_one_message(here: Path, capsys: Output) -> None:
+    assert run_command_line(["explain", "--dns", "a.test", "AA", "rules.yaml"]) == 1
+    assert capsys.readouterr().err == "rulesproxy: unknown DNS type: 'AA'\n"
+
+
 def test_explain_shows_dropped_edits_headers_and_bodies(here: Path, capsys: Output) -> None:
     (here / "edits.yaml").write_text("""\
 version: 1
