@@ -369,7 +369,7 @@ class Exchange:
         flow.error = Error(str(exc) or type(exc).__name__)
         log_failure(exc, flow)
         await self._events.error()
-        page = error_page(exc, flow.request)
+        page = error_page(exc, flow.request, flow.route)
         if answer.begun is not None or page is None:
             await answer.cut()
             return

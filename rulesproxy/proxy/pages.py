@@ -13,6 +13,7 @@ from rulesproxy.proxy.connector import UpstreamError
 __all__ = ["error_response", "upstream_error_response"]
 
 
-def upstream_error_response(error: UpstreamError, request: Request | None) -> Response:
-    """The page for a server that could not be reached."""
-    return error_response(error.status, error.title, error.message, request=request, hint=error.hint, rule=error.rule)
+def upstream_error_response(error: UpstreamError, request: Request | None, rule: str = "") -> Response:
+    """The page for a server that could not be reached. `rule` chose the server; a rule that is to blame comes first."""
+    return error_response(error.status, error.title, error.message, request=request, hint=error.hint,
+                          rule=error.rule or rule)

@@ -14,6 +14,7 @@ from rulesproxy.model.connection import Server
 from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import ConnectionClosed, Stream
 from rulesproxy.proxy.connector import Connector
+from rulesproxy.proxy.failures import sent_by
 from rulesproxy.proxy.http1 import ClientSide, OriginSide
 from rulesproxy.proxy.scope import Scope
 from rulesproxy.proxy.upstream import Target, UpstreamError
@@ -99,7 +100,7 @@ async def relay_tunnel(session: Session, stream: PeekableStream, scope: Scope) -
     try:
         server, origin = scope.opened or await open_origin(session, scope)
     except UpstreamError as exc:
-        log.warning("tunnel to %s:%d: %s", *scope.relay_destination, exc)
+        log.warning("tunnel to %s:%d: %s%s", *scope.relay_destination, exc, sent_by(scope.route))
         stream.abort()
         return
     scope.opened = None

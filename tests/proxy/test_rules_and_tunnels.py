@@ -25,12 +25,12 @@ BLOCK = "  - {name: blocked, match: {host: localhost}, action: {block: true}}\n"
 
 
 @asynccontextmanager
-async def tunnel(app: RunningApp, port: int) -> AsyncIterator[Pair]:
-    """An open CONNECT tunnel to localhost."""
+async def tunnel(app: RunningApp, port: int, host: str = "localhost") -> AsyncIterator[Pair]:
+    """An open CONNECT tunnel."""
     reader, writer = await app.connect()
     try:
         async with asyncio.timeout(SECONDS):
-            writer.write(f"CONNECT localhost:{port} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n".encode())
+            writer.write(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
             yield reader, writer
     finally:
@@ -125,3 +125,22 @@ async def test_an_addon_that_had_a_tunnel_relayed_is_not_overruled_later(make_ap
                 tunnel(app, origin.port) as (_, writer)):
         await writer.start_tls(context, server_hostname="localhost")
         assert app.core.reconsider_tunnels() == 0
+
+
+# --- servers that a rule chose and that cannot be reached ----------------------------------------------------------
+
+async def test_the_page_names_the_rule_that_chose_the_server(make_app: MakeApp,
+                                                            caplog: pytest.LogCaptureFixture) -> None:
+    app = await make_app("  - {name: to-nowhere, match: {host: moved.test}, action: {redirect_server: 127.0.0.1:1}}\n")
+    done = await app.curl("-i", "http://moved.test/")
+    assert "502 Bad Gateway" in done.text
+    assert "127.0.0.1:1: connection refused" in done.text
+    assert "Rule: to-nowhere\n" in done.text
+    assert "(sent there by rule to-nowhere)" in caplog.text
+    caplog.clear()
+    async with tunnel(app, 1, "moved.test") as (reader, writer):
+        writer.write(b"\x00")
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+    assert "(sent there by rule to-nowhere)" in caplog.text
+    assert "Rule:" not in (await app.curl("http://127.0.0.1:1/")).text
