@@ -13,6 +13,7 @@ import pytest
 
 from tests.acceptance.command import RulesProxy, run_command, run_to_end
 from tests.acceptance.conftest import MakeResolver, Start
+from tests.acceptance.stream_large import MIB, resident
 from tests.support.tools import require_tool, run_tool
 
 #: An ordinary save is live within 0.3 s; a machine that runs other tests meanwhile is given more.
@@ -161,6 +162,32 @@ async def test_a_mounted_folder_is_swapped(start: Start, rules: Path) -> None:
         os.replace(folder / "..new", folder / "..data")
         assert await scene.live(since) - swapped < ORDINARY
         assert await scene.get() == f"text-{number}"
+
+
+@pytest.mark.slow
+async def test_many_quick_saves_leave_nothing_behind(start: Start, rules: Path) -> None:
+    """300 saves in 3 s, renamed and in place by turns: the last one is live, and no memory and no watch was added."""
+    rules.write_text(mock("first"))
+    scene = Scene(await start(rules, dev=False))
+    process = Path(f"/proc/{scene.proxy.process.pid}")
+
+    async def save(start: int, count: int) -> None:
+        for number in range(start, start + count):
+            new = rules.with_name(".new") if number % 2 else rules
+            new.write_text(mock(f"text-{number}"))
+            os.replace(new, rules)
+            await asyncio.sleep(0.01)
+        since = scene.now
+        rules.write_text(mock(f"last-{start}", name="last"))
+        await scene.proxy.wait_for_line("rules live: .*added last", since)
+        assert await scene.get("last.test") == f"last-{start}"
+
+    await save(0, 50)  # so that what is made once was made
+    descriptors, size = len(list((process / "fd").iterdir())), resident(scene.proxy.process.pid, "VmRSS")
+    await save(1000, 300)
+    assert len(list((process / "fd").iterdir())) <= descriptors + 2  # a connection of the last request
+    assert resident(scene.proxy.process.pid, "VmRSS") - size < 4 * MIB
+    assert "not changed" not in scene.proxy.stderr
 
 
 # --- deleting ----------------------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from tests.acceptance.command import RulesProxy, run_command
 from tests.acceptance.conftest import MakeNginx, MakeResolver, Start
+from tests.acceptance.load import connect
 from tests.support.certificates import OriginCA
 from tests.support.nginx import Nginx
 from tests.support.tools import run_tool
@@ -37,6 +40,9 @@ rules:
     match: {host: refused.test}
     action: {tls: refuse}
     priority: 10
+  - name: no-ads
+    match: {host: ads.test}
+    action: {block: {}}
   - name: opened
     match: {host: opened.test}
     action: {tls: intercept}
@@ -54,6 +60,7 @@ class Session:
     """What s_client saw."""
 
     text: str
+    errors: str
 
     @property
     def issuer(self) -> str:
@@ -102,7 +109,7 @@ class Scene:
         request = f"GET /name HTTP/1.1\r\nHost: {host or target}:{port}\r\nConnection: close\r\n\r\n"
         done = await run_tool("openssl", "s_client", *way, *name, "-CAfile", str(self.roots), *check, "-ign_eof",
                               stdin=request.encode())
-        return Session(done.text)
+        return Session(done.text, done.err.decode())
 
 
 @pytest.fixture
@@ -204,6 +211,22 @@ async def test_a_bare_address_is_what_the_option_says(make_scene: MakeScene, unn
     assert "x-mark: yes\n" in session.answer
 
 
+async def test_other_spellings_of_a_server_name_are_the_same_name(scene: Scene) -> None:
+    for spelling in ("SHOP.test", "shop.TEST."):
+        session = await scene.s_client("other.test", sni=spelling, host="shop.test", named="shop.test")
+        assert (session.issuer, "x-mark: yes\n" in session.answer) == (OURS, True), spelling
+
+
+async def test_a_blocked_name_in_a_tunnel_to_another_is_refused(scene: Scene) -> None:
+    """The CONNECT did not show it, the ClientHello does: an alert, and no certificate."""
+    session = await scene.s_client("other.test", sni="ads.test")
+    assert session.issuer == NOBODYS
+    assert "alert access denied" in session.errors
+    assert "TLS to ads.test" in scene.proxy.stderr
+    assert "certificate made" not in scene.proxy.stderr
+    assert scene.nginx.log == []
+
+
 async def test_a_bare_address_is_relayed_unless_something_else_is_said(scene: Scene) -> None:
     assert (await scene.s_client("127.0.0.1", sni="")).issuer == ORIGINS
 
@@ -216,6 +239,25 @@ async def test_a_request_for_another_host_than_its_tunnel_is_misdirected(scene: 
     session = await scene.s_client("shop.test", sni="", host="other.test")
     assert session.answer.startswith("421 ")
     assert scene.nginx.log == []
+
+
+async def test_a_later_request_in_the_tunnel_may_not_be_for_another_host_either(scene: Scene) -> None:
+    """Nor one whose target says another host than its Host."""
+    port = scene.nginx.tls_port
+    tunnel = f"shop.test:{port}"
+    trust = ssl.create_default_context(cafile=scene.proxy.ca)
+    for target, host, status in (("/name", tunnel, 200), ("/name", f"other.test:{port}", 421),
+                                 (f"https://other.test:{port}/name", tunnel, 421)):
+        reader, writer = await connect(scene.proxy.port, tunnel, trust)
+        try:
+            async with asyncio.timeout(10):
+                for request in (f"GET /name HTTP/1.1\r\nHost: {tunnel}\r\n\r\n",
+                                f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"):
+                    writer.write(request.encode())
+                answers = re.findall(rb"HTTP/1\.1 (\d+) ", await reader.read())
+            assert answers == [b"200", str(status).encode()], target
+        finally:
+            writer.close()
 
 
 async def test_a_request_for_another_host_can_be_let_through(make_scene: MakeScene) -> None:
@@ -273,7 +315,7 @@ async def test_plan_lists_what_is_decrypted_and_what_is_relayed(rules: Path) -> 
     # api.bank.test is named by a rule that needs plaintext, below the one that leaves the bank alone. moved.test is
     # one of "every other host".
     assert sets["relay"] == {"pinned.test", "bank.test", ".bank.test", "api.bank.test"}
-    assert sets["refuse"] == {"refused.test"}
+    assert sets["refuse"] == {"refused.test", "ads.test"}
     assert plan["decrypts_everything"] == []
     done = await run_command("plan", rules)
     decrypted, _, relayed = done.text.partition("Decrypted:")[2].partition("Relayed untouched:")
