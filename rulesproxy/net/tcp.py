@@ -77,7 +77,13 @@ class TCPStream(asyncio.Protocol):
                 return b""
             if self._lost.done():
                 raise self._connection_closed()
-            await self._data_or_end()
+            if self._reader is not None:
+                raise RuntimeError("two tasks read from one stream")
+            self._reader = self._loop.create_future()
+            try:
+                await self._reader  # until data, or the end
+            finally:
+                self._reader = None
         data = buffer.take(limit)
         if self._reading_paused and buffer.size <= READ_LOW_WATER:
             self._reading_paused = False
@@ -195,15 +201,6 @@ class TCPStream(asyncio.Protocol):
         self._wake_drainers()
 
     # --- inside -----------------------------------------------------------------------------------------------
-
-    async def _data_or_end(self) -> None:
-        if self._reader is not None:
-            raise RuntimeError("two tasks read from one stream")
-        self._reader = self._loop.create_future()
-        try:
-            await self._reader
-        finally:
-            self._reader = None
 
     async def _drained(self) -> None:
         waiter = self._loop.create_future()

@@ -82,30 +82,44 @@ def identity(head: RequestHead, default_scheme: str) -> Identity:
     An absolute-form target wins over Host (RFC 9112 §3.2.2), which must be well-formed all the same (§3.2).
     """
     method, text = head.method, head.target
-    if text[0] == "/" and method != "CONNECT":  # the common case, without a Target in between
+    if text[0] == "h" and method != "CONNECT" and (end := text.find("/", 8)) >= 0:
+        origin = _origin(text[:end]) if end <= _MAX_AUTHORITY else None
+        if origin is not None:
+            return _absolute(head, *origin, _checked_path(text[end:]))
+    if text[0] == "/" and method != "CONNECT":  # the common cases, without a Target in between
         form: TargetForm = "origin"
         path = _checked_path(text)
     else:
         target = parse_target(method, text)
         form, path = target.form, target.path
         if target.host_text is not None:
-            return _from_target(head, target)
+            scheme = target.scheme or ""
+            return _absolute(head, scheme, _canonical(target.host_text), target.port, target.path, target.form)
     if head.host is None:
         raise ProtocolError(400, "a Host field is required")
     host, port = parse_host_field(head.host)
     return Identity(default_scheme, host, port or DEFAULT_PORTS[default_scheme], path, form, False)
 
 
-def _from_target(head: RequestHead, target: Target) -> Identity:
-    host = _canonical(target.host_text or "")
-    scheme = target.scheme or ""
+def _absolute(head: RequestHead, scheme: str, host: str, named_port: int | None, path: str,
+              form: TargetForm = "absolute") -> Identity:
     default_port = DEFAULT_PORTS.get(scheme)
-    port = target.port or default_port or 0
+    port = named_port or default_port or 0
     differs = True
     if head.host:
-        named, named_port = parse_host_field(head.host)
-        differs = (named, named_port or default_port) != (host, port)
-    return Identity(scheme, host, port, target.path, target.form, differs)
+        name_in_host, port_in_host = parse_host_field(head.host)
+        differs = (name_in_host, port_in_host or default_port) != (host, port)
+    return Identity(scheme, host, port, path, form, differs)
+
+
+@lru_cache(maxsize=4096)
+def _origin(text: str) -> tuple[str, str, int | None] | None:
+    """Scheme, canonical host and port as written of `http://host:port` and nothing more; None for everything else."""
+    match = _ABSOLUTE.match(text)
+    if match is None or match[3]:
+        return None
+    host_text, port = _split_authority(match[2])
+    return match[1].lower(), _canonical(host_text), port
 
 
 @lru_cache(maxsize=4096)
@@ -116,7 +130,6 @@ def _host_field(value: bytes) -> tuple[str, int | None]:
     return _canonical(host_text), port
 
 
-@lru_cache(maxsize=4096)
 def _split_authority(text: str) -> tuple[str, int | None]:
     match = _AUTHORITY.match(text) if len(text) <= _MAX_AUTHORITY else None
     if match is None:
