@@ -18,7 +18,7 @@ _RESPONSE = ("status", "headers", "json")
 
 def resolve(parsed: Parsed, context: Context) -> str | Value:
     """The value a name stands for; a variable's text. Raises ExpressionError for one that is not known here."""
-    if parsed.arguments and parsed.steps != ("random",):
+    if parsed.arguments and parsed.steps[0] in _NAMES and parsed.steps != ("random",):
         raise ExpressionError("only random(…) and filters take arguments")
     head, *rest = parsed.steps
     match head:
