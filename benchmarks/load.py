@@ -13,7 +13,7 @@ import socket
 import ssl
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from selectors import EVENT_READ, EVENT_WRITE
 
 from benchmarks.process import HOST
@@ -89,7 +89,7 @@ def run(job: Job, connections: int, seconds: float) -> Tally:
 def once(job: Job) -> Tally:
     """One request, for a look at its answer."""
     tally = Tally()
-    client = _client(job, _context(), tally)
+    client = _client(replace(job, keep_alive=False), _context(), tally)
     try:
         for sock, event in client:
             with selectors.DefaultSelector() as selector:
