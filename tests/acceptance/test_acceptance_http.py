@@ -68,7 +68,7 @@ rules:
     action: {rewrite: {response_body: {json_merge: {price: 0, tags: null}}}}
   - name: slow
     match: {host: shop.test, path: /echo/slow}
-    action: {delay: 400ms}
+    action: {delay: 800ms}
 """
 
 
@@ -262,9 +262,9 @@ async def test_an_unruled_coded_body_passes_byte_for_byte(scene: Scene) -> None:
 async def test_delay_adds_latency(scene: Scene) -> None:
     """Both measured: the delayed path, and its neighbour without the rule."""
     done = await scene.get("/echo/slow", "-w", "%{time_total}", "-o", "/dev/null")
-    assert 0.4 <= float(done.text) < 5
+    assert 0.8 <= float(done.text) < 5
     done = await scene.get("/echo/quick", "-w", "%{time_total}", "-o", "/dev/null")
-    assert float(done.text) < 0.4
+    assert float(done.text) < 0.8
 
 
 async def test_all_of_it_on_one_connection(scene: Scene) -> None:
