@@ -22,8 +22,8 @@ from rulesproxy.runtime.phase import Phase
 
 LIVE_SECONDS = 5.0
 
-#: Joins the starter rules: leads every host in .test to the servers of the demo. Its keys can be seen before a tunnel is
-#: opened, so nothing is decrypted for it.
+#: Joins the starter rules: leads every host in .test to the servers of the demo. Its keys can be seen before a tunnel
+#: is opened, so nothing is decrypted for it.
 _RULES = """\
 # Written by `rulesproxy demo`: leads the hosts in .test to servers in this process.
 version: 1
