@@ -283,10 +283,20 @@ async def test_transfers_are_refused(running: Running, type_: str) -> None:
     assert running.upstream.asked == []
 
 
+def free_port() -> int:
+    """A port that neither UDP nor TCP uses just now."""
+    while True:
+        with socket.socket(type=socket.SOCK_DGRAM) as udp, socket.socket(type=socket.SOCK_STREAM) as tcp:
+            udp.bind(("127.0.0.1", 0))
+            try:
+                tcp.bind(udp.getsockname())
+            except OSError:
+                continue
+            return int(udp.getsockname()[1])
+
+
 async def test_our_own_listener_is_no_resolver() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     manager, recorder = AddonManager(Options()), Recorder()
     manager.add(recorder)
     server = DnsServer(manager, Forwarder([f"127.0.0.1:{port}"]))
