@@ -29,6 +29,9 @@ class ProxyOptions(Options):
     upstream_ca: str | None
     resolvers: tuple[str, ...]
     addon_errors: str
+    request_line_limit: int
+    head_limit: int
+    field_limit: int
     connect_timeout: float
     tls_timeout: float
     head_timeout: float
@@ -55,8 +58,9 @@ class ProxyOptions(Options):
         self.add("confdir", _OPTIONAL, None,
                  "The folder with the certificate authority and `config.yaml`. Without it `$RULESPROXY_CONFDIR`, "
                  "`$XDG_CONFIG_HOME/rulesproxy` or `~/.config/rulesproxy`. Cannot be set in `config.yaml`.")
-        self.add("connections", int, 10_000, "The most client connections at a time; more wait in the listen queue.",
-                 minimum=1)
+        self.add("connections", int, 10_000,
+                 "The most client connections at a time; further ones get a 503. Fewer, when the system's limit on "
+                 "open files (`ulimit -n`) has no room for them.", minimum=1)
         self.add("grace", float, 5.0, "Seconds that open exchanges get to finish at shutdown.", minimum=0)
 
     def _declare_rules(self) -> None:
@@ -92,12 +96,19 @@ class ProxyOptions(Options):
                  "Name servers (`ADDRESS` or `ADDRESS:PORT`) to ask instead of the system's resolver, in order.")
 
     def _declare_limits(self) -> None:
+        self.add("request_line_limit", Size, 16 << 10, "The longest request line; a longer one gets a 414.", minimum=64)
+        self.add("head_limit", Size, 64 << 10, "The largest head of a message; a larger request gets a 431.",
+                 minimum=256)
+        self.add("field_limit", int, 200, "The most header fields of a message; a request with more gets a 431.",
+                 minimum=1)
         self.add("connect_timeout", float, 10.0, "Seconds to reach a server, all its addresses together.",
                  minimum=_TINY)
         self.add("tls_timeout", float, 10.0, "Seconds for a TLS handshake, on either side.", minimum=_TINY)
         self.add("head_timeout", float, 10.0, "Seconds from the first byte of a request head to its last.",
                  minimum=_TINY)
-        self.add("body_timeout", float, 60.0, "Seconds a body may stand still.", minimum=_TINY)
+        self.add("body_timeout", float, 60.0,
+                 "Seconds a body may stand still, or take for its next 1024 bytes when its length is known.",
+                 minimum=_TINY)
         self.add("idle_timeout", float, 300.0, "Seconds a connection may be silent between exchanges, or a tunnel "
                  "altogether.", minimum=_TINY)
         self.add("dns_timeout", float, 5.0, "Seconds for a DNS answer, all resolvers together.", minimum=_TINY)

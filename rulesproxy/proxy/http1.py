@@ -47,7 +47,7 @@ class ClientSide:
         self.stream = stream
         self.session = session
         self.settings = session.core.settings
-        self.receiver = Receiver()
+        self.receiver = Receiver(self.settings.limits)
         self.reading = self.writing = session.watchdog
         #: True once something of the body of the request in hand was read, and once its end was.
         self.body_begun = False

@@ -6,6 +6,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from rulesproxy.codecs.http1 import Limits
+
+_LIMITS = Limits()
+
 
 @dataclass(slots=True)
 class Settings:
@@ -19,6 +23,10 @@ class Settings:
     idle_timeout: float = 300.0
     #: Silence in the middle of a body, and a client that does not take what it asked for.
     body_timeout: float = 60.0
+    #: A request line, a head with its end, and how many fields a head may have.
+    request_line_limit: int = _LIMITS.request_line
+    head_limit: int = _LIMITS.head
+    field_limit: int = _LIMITS.fields
     #: The largest body kept in memory because a rule or an addon wants it whole.
     rule_body_limit: int = 10 * 1024 * 1024
     #: What happens when Host and the name of the tunnel disagree: "refuse" (421) or "warn".
@@ -35,6 +43,11 @@ class Settings:
         settings = cls()
         settings.update_from(options)
         return settings
+
+    @property
+    def limits(self) -> Limits:
+        """For the codec of a new connection."""
+        return Limits(request_line=self.request_line_limit, head=self.head_limit, fields=self.field_limit)
 
     def update_from(self, options: Any) -> None:
         for field in fields(self):

@@ -17,7 +17,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from rulesproxy.codecs.http1 import Receiver
+from rulesproxy.codecs.http1 import Limits, Receiver
 from rulesproxy.model.connection import Client, Server
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.net.stream import ConnectionClosed, Stream, read_at_once
@@ -65,13 +65,13 @@ class UpstreamConnection:
 
     __slots__ = ("client", "idle_since", "receiver", "reused", "server", "stream", "target", "tied")
 
-    def __init__(self, client: Client, server: Server, stream: Stream, target: Target) -> None:
+    def __init__(self, client: Client, server: Server, stream: Stream, target: Target, limits: Limits) -> None:
         self.client = client  # who it was made for: `server_disconnected` names it
         self.tied = False  # only `client` may use it
         self.server = server
         self.stream = stream
         self.target = target
-        self.receiver = Receiver()
+        self.receiver = Receiver(limits)
         self.reused = False
         self.idle_since = 0.0
 
@@ -85,6 +85,7 @@ class UpstreamPool:
     def __init__(self, core: Core, *, idle_timeout: float = IDLE_SECONDS, per_key: int = IDLE_PER_KEY,
                  total: int = IDLE_TOTAL) -> None:
         self._addons = core.addons
+        self._settings = core.settings
         self._connector = Connector(core)
         self._idle_timeout = idle_timeout
         self._per_key = per_key
@@ -113,7 +114,7 @@ class UpstreamPool:
             server = flow.server_conn = Server((target.host, target.port))
             tied = self._addons.active(ServerConnectHook)
             stream = await self._connector.connect(client, server, target)
-            connection = UpstreamConnection(client, server, stream, target)
+            connection = UpstreamConnection(client, server, stream, target, self._settings.limits)
             connection.tied = tied
         else:
             flow.server_conn = connection.server
