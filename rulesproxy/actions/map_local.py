@@ -32,6 +32,8 @@ rules:
     match: {host: cdn.shop.test, path: /assets/**}
     action: {map_local: ./assets}
     tests:
+      - request: GET http://cdn.shop.test/assets/app.css
+        expect: {rule: local-assets, sent: nothing}
       - request: GET http://cdn.shop.test/other
         expect: {no_rule: local-assets}
 """

@@ -28,6 +28,8 @@ rules:
     tests:
       - request: {method: GET, url: "http://www.bank.test/", headers: {cookie: a=1}}
         expect: {no_rule: no-cookies, sent: {headers: {cookie: a=1}}}
+      - request: {method: GET, url: "http://shop.test/", headers: {cookie: a=1}}
+        expect: {rule: no-cookies, sent: {headers: {cookie: null}}}
 """
 SCHEMA: dict[str, Any] = {
     "title": "pass", "description": "Nothing to say: `pass: {}` or `pass: true`.",
