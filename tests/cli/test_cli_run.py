@@ -125,7 +125,7 @@ async def test_the_log_as_json(rules: Path, tmp_path: Path) -> None:
     async with running("run", rules, *HTTP, "--json-log", cwd=tmp_path) as proxy:
         await proxy.line("rulesproxy.test")
         records = [json.loads(line) for line in proxy.lines]
-        assert [record["level"] for record in records] == ["info"] * len(records)
+        assert all(record["logger"] == "rulesproxy" and record["time"] > 1e9 for record in records)
         assert any(record["message"].startswith("listening on 127.0.0.1:") for record in records)
 
 
@@ -256,9 +256,10 @@ def busy_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> Iterator[int]:
 async def test_a_busy_port_is_one_clear_line(rules: Path, tmp_path: Path) -> None:
     with busy_port() as port:
         done = await rulesproxy("run", rules, "--listen", f"127.0.0.1:{port}", cwd=tmp_path)
-    assert (done.code, done.err.decode()) == (
+    # A machine that allows few open files is warned of before.
+    assert (done.code, done.err.decode().splitlines()[-1]) == (
         1, f"rulesproxy: cannot listen on 127.0.0.1:{port}: the port is in use; stop what uses it, or choose another "
-           "with --mode regular@HOST:PORT\n")
+           "with --mode regular@HOST:PORT")
 
 
 async def test_a_busy_dns_port_stops_the_rest_too(rules: Path, tmp_path: Path) -> None:
