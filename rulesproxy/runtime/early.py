@@ -114,16 +114,20 @@ def answer_query(rules: RuleSet, flow: DNSFlow, on_error: ErrorHandler) -> Decis
 
 
 def resolve_name(rules: RuleSet, name: str, client: Client | None, on_error: ErrorHandler) -> NameAnswer | None:
-    """The rules' answer for a name the proxy is about to dial (rule-language 3.3)."""
+    """The rules' answer for a name the proxy is about to dial (rule-language 3.3): the first that leads somewhere. A
+    failure only where rules own both kinds of addresses; the resolver has the other kind else.
+    """
     if not rules.has(Phase.DNS):
         return None
-    empty: NameAnswer | None = None
-    for dns_type in ("A", "AAAA"):
-        decision = rules.decide(Phase.DNS, DnsFacts(client, name, dns_type, own=True), on_error)
-        if decision is not None and decision.name is not None:
-            answer: NameAnswer = decision.name.answer_for_dial(  # type: ignore[attr-defined]
-                name, decision.winners[Slot.NAME])
-            if answer.addresses or answer.alias or answer.rcode != "NOERROR":
-                return answer
-            empty = empty or answer
-    return empty
+    answers = [_owned(rules, DnsFacts(client, name, dns_type, own=True), on_error) for dns_type in ("A", "AAAA")]
+    leading = next((answer for answer in answers if answer is not None and (answer.addresses or answer.alias)), None)
+    return answers[0] if leading is None and None not in answers else leading
+
+
+def _owned(rules: RuleSet, x: DnsFacts, on_error: ErrorHandler) -> NameAnswer | None:
+    decision = rules.decide(Phase.DNS, x, on_error)
+    if decision is None or decision.name is None:
+        return None
+    answer: NameAnswer = decision.name.answer_for_dial(  # type: ignore[attr-defined]
+        x.host, decision.winners[Slot.NAME])
+    return answer

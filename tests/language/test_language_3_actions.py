@@ -572,6 +572,11 @@ def test_3_3_a_name_of_two_rules() -> None:
     assert dialled(text) == NameAnswer(("::1",), rule="six")
 
 
+def test_3_3_a_type_that_is_not_owned_is_looked_up() -> None:
+    for spoof in ("rcode: NOERROR", "rcode: NXDOMAIN", "TXT: x"):
+        assert dialled(rule(f"spoof_dns: {{{spoof}}}", "host: a.test, dns_type: AAAA")) is None
+
+
 def test_3_3_an_rcode_fails_the_dial_with_a_502_naming_the_rule() -> None:
     outcome = play(rule("spoof_dns: {rcode: NXDOMAIN}"), http("http://a.test/"))
     assert (status_of(outcome), outcome.sent) == (502, None)
