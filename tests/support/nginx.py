@@ -79,7 +79,7 @@ async def run_nginx(folder: Path, ca: OriginCA, *, names: tuple[str, ...] = ("lo
     html = folder / "html"
     html.mkdir(parents=True, exist_ok=True)
     (html / "index.html").write_text("<h1>nginx</h1>\n")
-    config = folder / "nginx.conf"
+    config, pid = folder / "nginx.conf", folder / "nginx.pid"
     user = "user root;" if os.geteuid() == 0 else ""
     config.write_text(_CONFIG.format(folder=folder, port=port, tls_port=tls_port, leaf=ca.leaf(*names), user=user,
                                      locations=locations))
@@ -87,7 +87,8 @@ async def run_nginx(folder: Path, ca: OriginCA, *, names: tuple[str, ...] = ("lo
         binary, "-p", str(folder), "-c", str(config), "-e", str(folder / "start.log"),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
     try:
-        started = await until(lambda: process.returncode is not None or _accepts(tls_port), START_SECONDS)
+        # It writes the file once it listens; a port that accepts may be somebody else's.
+        started = await until(lambda: process.returncode is not None or pid.exists(), START_SECONDS)
         assert started and process.returncode is None, (folder / "start.log").read_text()
         yield Nginx(folder, port, tls_port)
     finally:
@@ -107,9 +108,3 @@ def _free_ports(count: int) -> list[int]:
     for sock in sockets:
         sock.close()
     return ports
-
-
-def _accepts(port: int) -> bool:
-    with socket.socket() as sock:
-        sock.settimeout(0.2)
-        return sock.connect_ex(("127.0.0.1", port)) == 0
