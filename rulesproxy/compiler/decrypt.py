@@ -7,10 +7,11 @@ possible rule that needs plaintext intercepts, a certain refusal refuses. When n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 from rulesproxy.compiler.ir import All, AnyOf, Not, Predicate, Rule
-from rulesproxy.compiler.plan import Placed, names_hosts, tunnel_keys, tunnel_test
+from rulesproxy.compiler.plan import Planned
 from rulesproxy.model.policy import TlsDecision, TlsVerdict
 from rulesproxy.runtime.decision import Decision, RuleInfo
 from rulesproxy.runtime.facts import TunnelFacts
@@ -78,12 +79,12 @@ def _settles(rule: Rule) -> TlsVerdict | None:
     return None
 
 
-def build_decrypt(placed: tuple[Placed, ...], infos: tuple[RuleInfo, ...]) -> DecideTls:
+def build_decrypt(rules_in_order: Sequence[tuple[Rule, Planned, RuleInfo]]) -> DecideTls:
     """The function that decides a tunnel, over an index of its own."""
-    relevant = [item for item in placed if is_relevant(item.rule)]
-    steps = HostIndex([_step(item, infos) for item in relevant])
-    named = HostIndex([_step(item, infos) for item in relevant if names_hosts(item.rule.predicate)])
-    rules = {infos[item.order]: item.rule for item in relevant}
+    relevant = [item for item in rules_in_order if is_relevant(item[0])]
+    steps = HostIndex([_step(plan, info) for _, plan, info in relevant])
+    named = HostIndex([_step(plan, info) for _, plan, info in relevant if plan.names_hosts])
+    rules = {info: rule for rule, _, info in relevant}
 
     def decide(x: TunnelFacts, named_only: bool) -> TlsDecision | None:
         for step in steps.find(x.host):
@@ -101,10 +102,9 @@ def build_decrypt(placed: tuple[Placed, ...], infos: tuple[RuleInfo, ...]) -> De
     return decide
 
 
-def _step(item: Placed, infos: tuple[RuleInfo, ...]) -> Step:
-    keys = tunnel_keys(item.rule.predicate)
-    return Step(infos[item.order], _never_run, (keys.exact, keys.suffixes) if keys is not None else None,
-                None, tunnel_test(item.rule.predicate))
+def _step(plan: Planned, info: RuleInfo) -> Step:
+    keys = plan.tunnels
+    return Step(info, _never_run, (keys.exact, keys.suffixes) if keys is not None else None, None, plan.tunnel_test)
 
 
 def _never_run(x: object, d: Decision) -> None:

@@ -6,25 +6,29 @@ Modules know nothing of each other; what is global (order, indexes, the decrypt 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rulesproxy.compiler.decrypt import build_decrypt, decrypts_everything
 from rulesproxy.compiler.emit import Emitted, emitted_phases
 from rulesproxy.compiler.ir import Rule
 from rulesproxy.compiler.load import keep_while_alive, load
-from rulesproxy.compiler.plan import Placed, host_keys, host_test, in_order, in_phase, path_keys
+from rulesproxy.compiler.plan import Placed, Planned, in_order, plan_rule
 from rulesproxy.runtime.decision import RuleInfo
-from rulesproxy.runtime.index import HostIndex, Step
+from rulesproxy.runtime.index import HostIndex, RuleFunction, Step
 from rulesproxy.runtime.phase import HTTP_PHASES, Phase, Slot
 from rulesproxy.runtime.ruleset import RuleSet
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Unit:
-    """One rule file, compiled."""
+    """One rule file, compiled and planned: all that the link step needs of it, made once per version of the file."""
 
     rules: tuple[Rule, ...]
     emitted: Emitted
+    planned: tuple[Planned, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "planned", tuple(plan_rule(rule) for rule in self.rules))
 
 
 def link(units: Sequence[Unit], digest: str, inputs: Mapping[str, str]) -> RuleSet:
@@ -35,17 +39,16 @@ def link(units: Sequence[Unit], digest: str, inputs: Mapping[str, str]) -> RuleS
         load(unit.emitted, tuple(by_place.get((number, index), _DISABLED) for index in range(len(unit.rules))))
         for number, unit in enumerate(units)
     ]
-    indexes = {}
-    for phase in Phase:
-        steps = []
-        for item in in_phase(placed, phase):
-            unit = units[item.file]
-            run = loaded[item.file].namespace[unit.emitted.functions[item.index, phase]]
-            steps.append(_step(item, infos[item.order], run, phase))
-        if steps:
-            indexes[phase] = HostIndex(steps)
+    steps: dict[Phase, list[Step]] = {}
+    for item in placed:
+        plan = units[item.file].planned[item.index]
+        for phase in plan.phases:
+            run = loaded[item.file].namespace[units[item.file].emitted.functions[item.index, phase]]
+            steps.setdefault(phase, []).append(_step(plan, infos[item.order], run, phase))
+    indexes = {phase: HostIndex(found) for phase, found in sorted(steps.items())}
+    tunnels = build_decrypt([(item.rule, units[item.file].planned[item.index], infos[item.order]) for item in placed])
     everything = tuple(infos[item.order] for item in placed if decrypts_everything(item.rule))
-    rule_set = RuleSet(digest, infos, indexes, build_decrypt(placed, infos), _hooks(placed), everything, dict(inputs),
+    rule_set = RuleSet(digest, infos, indexes, tunnels, _hooks(placed), everything, dict(inputs),
                        {module.name: unit.emitted.text for module, unit in zip(loaded, units, strict=True)})
     keep_while_alive(rule_set, loaded)
     return rule_set
@@ -73,15 +76,13 @@ def _hooks(placed: tuple[Placed, ...]) -> frozenset[str]:
 _DISABLED = RuleInfo("", "", 0, 0, -1)
 
 
-def _step(item: Placed, info: RuleInfo, run: object, phase: Phase) -> Step:
-    predicate = item.rule.predicate
-    hosts = host_keys(predicate)
-    paths = path_keys(predicate) if phase in HTTP_PHASES else None
+def _step(plan: Planned, info: RuleInfo, run: RuleFunction, phase: Phase) -> Step:
+    hosts, paths = plan.hosts, plan.paths if phase in HTTP_PHASES else None
     return Step(
-        info, run,  # type: ignore[arg-type]  # a function of the generated module
+        info, run,
         (hosts.exact, hosts.suffixes) if hosts is not None else None,
         (paths.exact, paths.prefixes) if paths is not None else None,
-        host_test(predicate),
+        plan.host_test,
     )
 
 

@@ -32,8 +32,23 @@ def in_order(files: Iterable[tuple[Rule, ...]]) -> tuple[Placed, ...]:
     return tuple(Placed(rule, f, i, order) for order, (rule, f, i) in enumerate(placed))
 
 
-def in_phase(placed: Iterable[Placed], phase: Phase) -> tuple[Placed, ...]:
-    return tuple(item for item in placed if phase in emitted_phases(item.rule))
+@dataclass(frozen=True, slots=True, eq=False)
+class Planned:
+    """What can be said of a rule whatever other rules there are: done once, kept as long as its file is unchanged."""
+
+    phases: frozenset[Phase]
+    hosts: HostKeys | None
+    host_test: Callable[[str], bool] | None
+    paths: PathKeys | None
+    tunnels: HostKeys | None
+    tunnel_test: Callable[[str], bool] | None
+    names_hosts: bool
+
+
+def plan_rule(rule: Rule) -> Planned:
+    predicate = rule.predicate
+    return Planned(emitted_phases(rule), host_keys(predicate), host_test(predicate), path_keys(predicate),
+                   tunnel_keys(predicate), tunnel_test(predicate), names_hosts(predicate))
 
 
 # --- index keys ---------------------------------------------------------------------------------------------------

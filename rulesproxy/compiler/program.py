@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from rulesproxy.compiler.build import Build, BuildCache, RuleFile, build
 from rulesproxy.compiler.check import check
 from rulesproxy.compiler.diagnostics import Report
-from rulesproxy.compiler.emit import Emitted, emit_file
+from rulesproxy.compiler.emit import emit_file
 from rulesproxy.compiler.inputs import FileReader
 from rulesproxy.compiler.link import Unit, link
 from rulesproxy.runtime.ruleset import RuleSet
@@ -48,7 +48,7 @@ class Compiler:
         self._files = files
         self._warn = warn
         self._cache = BuildCache()
-        self._emitted: dict[str, tuple[RuleFile, Emitted]] = {}
+        self._units: dict[str, tuple[RuleFile, Unit]] = {}
         self._last: Program | None = None
 
     def compile(self, paths: Sequence[str], *, profile: str | None = None) -> Program:
@@ -68,14 +68,13 @@ class Compiler:
     def _link(self, result: Build, digest: str) -> RuleSet:
         if self._warn:
             check(result)
-        self._emitted = {file.path: (file, self._emit(file)) for file in result.files}
-        units = [Unit(file.rules, emitted) for file, emitted in self._emitted.values()]
-        return link(units, digest, result.inputs)
+        self._units = {file.path: (file, self._unit(file)) for file in result.files}
+        return link([unit for _, unit in self._units.values()], digest, result.inputs)
 
-    def _emit(self, file: RuleFile) -> Emitted:
-        """The file's module; the one from last time if nothing it depends on changed."""
-        before, emitted = self._emitted.get(file.path, (None, None))
-        return emitted if emitted is not None and before is file else emit_file(file.rules)
+    def _unit(self, file: RuleFile) -> Unit:
+        """The file compiled; the unit from last time if nothing it depends on changed."""
+        before, unit = self._units.get(file.path, (None, None))
+        return unit if unit is not None and before is file else Unit(file.rules, emit_file(file.rules))
 
 
 @contextmanager
