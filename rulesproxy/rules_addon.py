@@ -21,7 +21,7 @@ from rulesproxy.model.policy import NameAnswer, TlsDecision, TunnelDecision
 from rulesproxy.model.tls import Tunnel
 from rulesproxy.runtime.decision import RuleInfo
 from rulesproxy.runtime.early import answer_query, judge_tunnel, open_tunnel, resolve_name, start_tls
-from rulesproxy.runtime.engine import Exchange
+from rulesproxy.runtime.engine import RuleExchange
 from rulesproxy.runtime.facts import Files
 from rulesproxy.runtime.ruleset import RuleSet, UnreadableBody
 
@@ -87,7 +87,7 @@ class Rules:
         rules = self.current
         if rules is None:
             return
-        exchange = Exchange(rules, flow, flow.client_conn, self._failed, self._options.rule_body_limit, self._files)
+        exchange = RuleExchange(rules, flow, flow.client_conn, self._failed, self._options.rule_body_limit, self._files)
         flow.pinned = exchange
         exchange.request_head()
 

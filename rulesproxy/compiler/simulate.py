@@ -27,7 +27,7 @@ from rulesproxy.model.policy import TlsVerdict
 from rulesproxy.model.tls import ClientHello, Tunnel
 from rulesproxy.runtime.decision import RuleInfo
 from rulesproxy.runtime.early import answer_query, connect_flow, open_tunnel, resolve_name, start_tls
-from rulesproxy.runtime.engine import Exchange
+from rulesproxy.runtime.engine import RuleExchange
 from rulesproxy.runtime.facts import DnsFacts, Files, TunnelFacts
 from rulesproxy.runtime.phase import Phase, Slot
 from rulesproxy.runtime.ruleset import RuleSet
@@ -208,7 +208,8 @@ class _Simulation:
             self.out.response = make_response(self.step.upstream)
 
     def _exchange(self, flow: HTTPFlow) -> None:
-        exchange = Exchange(self.rules, flow, flow.client_conn, self._failed, self.world.body_limit, self.world.files)
+        world = self.world
+        exchange = RuleExchange(self.rules, flow, flow.client_conn, self._failed, world.body_limit, world.files)
         body = flow.request.raw_content or b""
         flow.request.raw_content = None if body else b""  # the head comes first
         exchange.request_head()
@@ -224,7 +225,7 @@ class _Simulation:
         self.out.pacing = flow.pacing
         self.out.tags = flow.metadata.get("tags", [])
 
-    def _respond(self, exchange: Exchange, sent_body: bytes) -> None:
+    def _respond(self, exchange: RuleExchange, sent_body: bytes) -> None:
         flow = exchange.flow
         local, flow.local_file = flow.local_file, None
         if flow.response is None and local is not None:
@@ -241,7 +242,7 @@ class _Simulation:
         else:
             self._decide_response(exchange)
 
-    def _take(self, exchange: Exchange, response: Response) -> None:
+    def _take(self, exchange: RuleExchange, response: Response) -> None:
         """A response whose body comes after its head."""
         flow = exchange.flow
         body = response.raw_content or b""
@@ -253,7 +254,7 @@ class _Simulation:
         if response.raw_content is None:
             response.raw_content = body  # it streamed
 
-    def _decide_response(self, exchange: Exchange, body: bytes = b"") -> None:
+    def _decide_response(self, exchange: RuleExchange, body: bytes = b"") -> None:
         flow = exchange.flow
         exchange.response_head()
         response: Message | None = flow.response

@@ -26,7 +26,7 @@ _PARTIAL = frozenset((b"range", b"if-range", b"if-match", b"if-none-match", b"if
                       b"if-unmodified-since"))
 
 
-class Exchange:
+class RuleExchange:
     """One HTTP exchange under one rule set. Call the four steps in order; each may be left out where it is not
     reached. `waits_for_request` and `waits_for_response` say whether a body must be complete before the next step.
 

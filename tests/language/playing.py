@@ -15,7 +15,7 @@ from rulesproxy.model.connection import Client, Server
 from rulesproxy.model.effects import LocalFile
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.http import Request, Response
-from rulesproxy.runtime.engine import Exchange
+from rulesproxy.runtime.engine import RuleExchange
 from rulesproxy.runtime.ruleset import RuleSet
 from tests.compiler.rulefiles import Memory
 
@@ -110,7 +110,7 @@ def exchange(text: str, request: Request, *, limit: int = BODY_LIMIT) -> HTTPFlo
     """A flow whose exchange is to be taken step by step: it is `flow.pinned`."""
     flow = HTTPFlow(Client(peername=("127.0.0.1", 1)), Server())
     flow.request = request
-    flow.pinned = Exchange(rules_of(text), flow, flow.client_conn, lambda rule, exc: None, limit)
+    flow.pinned = RuleExchange(rules_of(text), flow, flow.client_conn, lambda rule, exc: None, limit)
     return flow
 
 
