@@ -82,7 +82,8 @@ async def make_app(no_leaks: None, origin_ca: OriginCA, tmp_path: Path) -> Async
     async with AsyncExitStack() as stack:
         async def make(rules: str, *addons: Any, **options: Any) -> RunningApp:
             options.setdefault("upstream_ca", str(origin_ca.pem))
-            return await stack.enter_async_context(run_app(tmp_path / f"app-{next(numbers)}", rules, *addons, **options))
+            folder = tmp_path / f"app-{next(numbers)}"
+            return await stack.enter_async_context(run_app(folder, rules, *addons, **options))
 
         yield make
 

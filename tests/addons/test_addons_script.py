@@ -1,6 +1,6 @@
 """Scripts are loaded, taken in again when they change, and never leave a gap."""
 
-# ruff: noqa: ASYNC240 - a test may block its own loop for a small file
+
 from __future__ import annotations
 
 import asyncio

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import re
 import shutil
 from pathlib import Path
@@ -50,7 +51,7 @@ async def carry_out(page: Page, block: Block) -> None:
         case "yaml":
             assert not set(block.words) - {f"file={block.file}", "broken", "part"}, block.words
             if not {"broken", "part"} & set(block.words):
-                compile_and_test(page.folder, block)
+                await asyncio.to_thread(compile_and_test, page.folder, block)  # it runs a loop of its own
         case "console":
             for command, printed in commands(block.text):
                 for tool in ("curl", "dig"):
