@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any, Literal
 
 from rulesproxy.model.connection import Client, Server
@@ -33,8 +34,8 @@ class Flow:
     """What flows of all protocols share. `metadata` is free for addons; `pinned` belongs to the rules."""
 
     __slots__ = (
-        "__weakref__", "_id", "_metadata", "client_conn", "comment", "error", "is_replay", "live", "marked", "pinned",
-        "server_conn", "timestamp_created",
+        "__weakref__", "_id", "_metadata", "client_conn", "comment", "error", "is_replay", "live", "marked",
+        "on_kill", "pinned", "server_conn", "timestamp_created",
     )
 
     type: Literal["http", "dns", "tcp", "udp"]
@@ -46,6 +47,8 @@ class Flow:
         self.server_conn = server
         self.error: Error | None = None
         self.live = True
+        #: Called by `kill`: the proxy core may be waiting for somebody just then.
+        self.on_kill: Callable[[], None] | None = None
         self.marked = ""
         self.comment = ""
         self.is_replay: str | None = None
@@ -73,6 +76,8 @@ class Flow:
         """End the flow: nothing more is sent, `error` fires. A flow that already ended is left alone."""
         if self.killable:
             self.error = Error(Error.KILLED_MESSAGE)
+            if self.on_kill is not None:
+                self.on_kill()
 
 
 class HTTPFlow(Flow):

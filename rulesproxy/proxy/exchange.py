@@ -100,6 +100,7 @@ class Exchange:
         """Carry the exchange through. True if the connection can carry another."""
         flow = self._flow
         self._session.exchange = self
+        flow.on_kill = self._killed
         try:
             await self._take_request()
             if flow.response is None and flow.local_file is None:
@@ -114,7 +115,7 @@ class Exchange:
         except Exception as exc:
             await self._recover(exc)
         finally:
-            self._session.exchange = None
+            self._session.exchange = flow.on_kill = None
             flow.live = False
             await self._release_origin()
         return self._answer.keep_alive
@@ -124,6 +125,10 @@ class Exchange:
         if lost or self._client.was_cut_off():
             self._client_left = True
             self._session.watchdog.interrupt(ClientGone(_LEFT))
+
+    def _killed(self) -> None:
+        """By somebody who need not be a handler, while the exchange waits for one of its sides."""
+        self._session.watchdog.interrupt(Stopped())
 
     # --- the request ------------------------------------------------------------------------------------------
 
@@ -347,6 +352,7 @@ class Exchange:
 
     async def _recover(self, exc: Exception) -> None:
         """Find out what really ended the exchange, and act on it."""
+        self._flow.on_kill = None
         if self._upload is not None:
             await self._upload.cancel()
             exc = self._upload.error or exc

@@ -302,6 +302,51 @@ async def test_killed_from_outside_in_the_middle_of_the_answer(make_proxy: MakeP
         await assert_log(proxy.recorder, [*CONNECTED, *REQUEST, *DIALLED, "responseheaders", "error", *DISCONNECTED])
 
 
+async def test_killed_from_outside_while_the_server_is_silent(make_proxy: MakeProxy) -> None:
+    flows: list[HTTPFlow] = []
+    asked = asyncio.Event()
+    proxy = await make_proxy(At("requestheaders", flows.append))
+
+    async def silent(connection: OriginConnection) -> None:
+        await connection.read_request()
+        asked.set()
+        await connection.read_to_end()
+
+    async with run_origin(silent) as origin, asyncio.timeout(15):
+        reader, writer = await proxy.connect()
+        writer.write(b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n\r\n" % origin.port)
+        await asked.wait()
+        flows[0].kill()
+        assert await reader.read() == b""
+        writer.close()
+        await assert_log(proxy.recorder, [*CONNECTED, *REQUEST, *DIALLED, "error", *DISCONNECTED])
+    assert not flows[0].live
+
+
+async def test_killed_from_outside_while_the_body_is_awaited(make_proxy: MakeProxy) -> None:
+    flows: list[HTTPFlow] = []
+    seen = asyncio.Event()
+
+    class Buffering:
+        def requestheaders(self, flow: HTTPFlow) -> None:
+            flows.append(flow)
+            seen.set()
+
+        def request(self, flow: HTTPFlow) -> None:
+            raise AssertionError("the body never came")
+
+    proxy = await make_proxy(Buffering())
+    async with asyncio.timeout(15):
+        reader, writer = await proxy.connect()
+        writer.write(b"POST http://127.0.0.1:1/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+        await seen.wait()
+        await asyncio.sleep(0.05)
+        flows[0].kill()
+        assert await reader.read() == b""
+        writer.close()
+        await assert_log(proxy.recorder, [*CONNECTED, "requestheaders", "error", *DISCONNECTED], servers=0)
+
+
 async def _read_to_end(reader: asyncio.StreamReader) -> None:
     try:
         await reader.read()
