@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,13 @@ from rulesproxy.addons.manager import AddonManager
 from rulesproxy.last_good import LastGood
 from rulesproxy.reload import Reloader, build_inline
 from rulesproxy.rules_addon import Rules
+from tests.support.app import RunningApp
 from tests.support.leaks import nothing_left
+from tests.support.origin import OriginConnection, RawRequest, run_origin
 
 #: An ordinary save is live within 300 ms on a machine with nothing else to do; a test machine has other things to do.
 SECONDS = 5.0
+MakeApp = Callable[..., Awaitable[RunningApp]]
 #: A change that must not come, or that comes with the regular look only.
 PATIENCE = 4.0
 
@@ -96,7 +99,7 @@ def replace(path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("save", [Path.write_text, replace])
-async def test_a_saved_file_goes_live(tmp_path: Path, save: Callable[[Path, str], Any],
+async def test_6_1_a_saved_file_goes_live(tmp_path: Path, save: Callable[[Path, str], Any],
                                       caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "rulesproxy")
     path = tmp_path / "rules.yaml"
@@ -109,7 +112,7 @@ async def test_a_saved_file_goes_live(tmp_path: Path, save: Callable[[Path, str]
         assert lines == [f"rules live: {running.state.live} (was {old}); added c; removed a"]
 
 
-async def test_a_changed_rule_is_named_and_a_moved_one_is_not(tmp_path: Path,
+async def test_6_1_a_changed_rule_is_named_and_a_moved_one_is_not(tmp_path: Path,
                                                               caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "rulesproxy")
     path = tmp_path / "rules.yaml"
@@ -120,7 +123,7 @@ async def test_a_changed_rule_is_named_and_a_moved_one_is_not(tmp_path: Path,
         assert caplog.messages[-1].endswith("; changed b")
 
 
-async def test_truncate_then_write_is_one_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_6_2_truncate_then_write_is_one_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(rule("a"))
     async with reloading(path) as running:
@@ -133,7 +136,7 @@ async def test_truncate_then_write_is_one_change(tmp_path: Path, caplog: pytest.
         assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
 
-async def test_delete_and_recreate_is_one_change(tmp_path: Path) -> None:
+async def test_6_2_delete_and_recreate_is_one_change(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(rule("a"))
     async with reloading(tmp_path) as running:
@@ -145,7 +148,7 @@ async def test_delete_and_recreate_is_one_change(tmp_path: Path) -> None:
         assert running.state.accepted == 2
 
 
-async def test_a_half_written_file_changes_nothing(tmp_path: Path) -> None:
+async def test_6_2_a_half_written_file_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(rule("a"))
     async with reloading(path) as running:
@@ -156,7 +159,7 @@ async def test_a_half_written_file_changes_nothing(tmp_path: Path) -> None:
         await running.until(lambda: running.names == ["b"])
 
 
-async def test_the_same_content_again_is_no_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_6_2_the_same_content_again_is_no_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "rulesproxy")
     path = tmp_path / "rules.yaml"
     path.write_text(rule("a"))
@@ -169,7 +172,7 @@ async def test_the_same_content_again_is_no_change(tmp_path: Path, caplog: pytes
         assert caplog.messages == []
 
 
-async def test_the_last_of_many_saves_wins(tmp_path: Path) -> None:
+async def test_6_2_the_last_of_many_saves_wins(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(rule("a"))
     async with reloading(path) as running:
@@ -183,7 +186,7 @@ async def test_the_last_of_many_saves_wins(tmp_path: Path) -> None:
 # --- folders, includes, links --------------------------------------------------------------------------------------
 
 
-async def test_a_folder_gains_and_loses_files(tmp_path: Path) -> None:
+async def test_6_2_a_folder_gains_and_loses_files(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(rule("a"))
     async with reloading(tmp_path) as running:
         (tmp_path / "b.yml").write_text(rule("b"))
@@ -193,7 +196,7 @@ async def test_a_folder_gains_and_loses_files(tmp_path: Path) -> None:
         assert running.state.rejected == 0
 
 
-async def test_a_named_file_that_is_gone_is_an_error_and_changes_nothing(tmp_path: Path) -> None:
+async def test_6_2_a_named_file_that_is_gone_is_an_error_and_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(rule("a"))
     async with reloading(path) as running:
@@ -203,7 +206,7 @@ async def test_a_named_file_that_is_gone_is_an_error_and_changes_nothing(tmp_pat
         assert running.names == ["a"]
 
 
-async def test_files_newly_matching_an_include_come_in(tmp_path: Path) -> None:
+async def test_6_2_files_newly_matching_an_include_come_in(tmp_path: Path) -> None:
     main = tmp_path / "rules.yaml"
     (tmp_path / "more").mkdir()
     main.write_text(rule("a") + "include: [more/*.yaml]\n")
@@ -212,7 +215,7 @@ async def test_files_newly_matching_an_include_come_in(tmp_path: Path) -> None:
         await running.until(lambda: running.names == ["a", "b"])
 
 
-async def test_a_body_read_from_a_file_is_an_input(tmp_path: Path) -> None:
+async def test_6_2_a_body_read_from_a_file_is_an_input(tmp_path: Path) -> None:
     (tmp_path / "body.txt").write_text("old")
     path = tmp_path / "rules.yaml"
     path.write_text("version: 1\nrules: [{name: a, match: {host: a.test}, action: {respond: {file: body.txt}}}]\n")
@@ -221,7 +224,7 @@ async def test_a_body_read_from_a_file_is_an_input(tmp_path: Path) -> None:
         await running.until(lambda: running.state.accepted == 2)
 
 
-async def test_a_set_read_from_a_file_is_an_input(tmp_path: Path) -> None:
+async def test_6_2_a_set_read_from_a_file_is_an_input(tmp_path: Path) -> None:
     (tmp_path / "hosts.txt").write_text("a.test\n")
     path = tmp_path / "rules.yaml"
     path.write_text("version: 1\nsets: {s: {file: hosts.txt}}\n"
@@ -231,7 +234,7 @@ async def test_a_set_read_from_a_file_is_an_input(tmp_path: Path) -> None:
         await running.until(lambda: running.state.accepted == 2)
 
 
-async def test_links_swapped_inside_the_folder(tmp_path: Path) -> None:
+async def test_6_2_links_swapped_inside_the_folder(tmp_path: Path) -> None:
     """As Kubernetes updates a ConfigMap: rules.yaml -> ..data/rules.yaml, ..data -> ..1."""
     for number, name in (("1", "a"), ("2", "b")):
         (tmp_path / f"..{number}").mkdir()
@@ -244,7 +247,7 @@ async def test_links_swapped_inside_the_folder(tmp_path: Path) -> None:
         await running.until(lambda: running.names == ["b"], 1.0)
 
 
-async def test_the_link_to_the_folder_is_swapped(tmp_path: Path) -> None:
+async def test_6_2_the_link_to_the_folder_is_swapped(tmp_path: Path) -> None:
     """As `releases/2` becomes `current`; afterwards the new folder is watched."""
     for number, name in (("1", "a"), ("2", "b")):
         (tmp_path / "releases" / number).mkdir(parents=True)
@@ -259,7 +262,7 @@ async def test_the_link_to_the_folder_is_swapped(tmp_path: Path) -> None:
         await running.until(lambda: running.names == ["c"], 1.0)
 
 
-async def test_the_target_of_a_linked_file_is_watched(tmp_path: Path) -> None:
+async def test_6_2_the_target_of_a_linked_file_is_watched(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "here").mkdir()
     (tmp_path / "real" / "rules.yaml").write_text(rule("a"))
@@ -269,7 +272,7 @@ async def test_the_target_of_a_linked_file_is_watched(tmp_path: Path) -> None:
         await running.until(lambda: running.names == ["b"], 1.0)
 
 
-async def test_a_folder_that_goes_and_comes_back_is_watched_again(tmp_path: Path) -> None:
+async def test_6_2_a_folder_that_goes_and_comes_back_is_watched_again(tmp_path: Path) -> None:
     """As `git checkout` of another branch may do it."""
     folder = tmp_path / "rules"
     folder.mkdir()
@@ -287,7 +290,7 @@ async def test_a_folder_that_goes_and_comes_back_is_watched_again(tmp_path: Path
 # --- failing -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_mistake_is_reported_once_with_its_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_6_4_a_mistake_is_reported_once_with_its_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(rule("a"))
     async with reloading(path) as running:
@@ -301,7 +304,7 @@ async def test_a_mistake_is_reported_once_with_its_place(tmp_path: Path, caplog:
         assert running.state.live in record.getMessage()
 
 
-async def test_taking_a_mistake_back_is_no_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_6_4_taking_a_mistake_back_is_no_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "rulesproxy")
     path = tmp_path / "rules.yaml"
     path.write_text(rule("a"))
@@ -328,7 +331,7 @@ class Veto:
             raise OptionsError(self.why)
 
 
-async def test_any_addon_may_veto(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_6_1_any_addon_may_veto(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(rule("a"))
     veto = Veto()
@@ -348,7 +351,7 @@ async def test_any_addon_may_veto(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         await running.until(lambda: running.names == ["c"])
 
 
-async def test_a_bug_in_the_compiler_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture,
+async def test_6_1_a_bug_in_the_compiler_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(rule("a"))
@@ -383,7 +386,7 @@ rules:
 """
 
 
-async def test_the_profile_may_change_while_it_runs(tmp_path: Path) -> None:
+async def test_6_1_the_profile_may_change_while_it_runs(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(PROFILES)
     async with reloading(path) as running:
@@ -394,7 +397,7 @@ async def test_the_profile_may_change_while_it_runs(tmp_path: Path) -> None:
         await running.until(lambda: running.names == ["a"])
 
 
-async def test_a_profile_that_nobody_defines_changes_nothing(tmp_path: Path) -> None:
+async def test_6_4_a_profile_that_nobody_defines_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(PROFILES)
     async with reloading(path) as running:
@@ -404,7 +407,7 @@ async def test_a_profile_that_nobody_defines_changes_nothing(tmp_path: Path) -> 
         assert running.names == ["a"]
 
 
-async def test_an_addon_may_name_other_rules(tmp_path: Path) -> None:
+async def test_6_1_an_addon_may_name_other_rules(tmp_path: Path) -> None:
     first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
     first.write_text(rule("a"))
     second.write_text(rule("b"))
@@ -418,7 +421,7 @@ async def test_an_addon_may_name_other_rules(tmp_path: Path) -> None:
         assert running.names == ["c"]
 
 
-async def test_other_rules_that_do_not_compile_are_refused(tmp_path: Path) -> None:
+async def test_6_1_other_rules_that_do_not_compile_are_refused(tmp_path: Path) -> None:
     first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
     first.write_text(rule("a"))
     second.write_text(BROKEN)
@@ -428,7 +431,7 @@ async def test_other_rules_that_do_not_compile_are_refused(tmp_path: Path) -> No
         assert running.names == ["a"]
 
 
-async def test_equal_files_have_equal_digests(tmp_path: Path) -> None:
+async def test_6_5_equal_files_have_equal_digests(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(rule("a"))
     async with reloading(path) as running:
@@ -440,7 +443,7 @@ async def test_equal_files_have_equal_digests(tmp_path: Path) -> None:
 # --- last good -----------------------------------------------------------------------------------------------------
 
 
-async def test_what_was_live_is_kept_and_compiles_alone(tmp_path: Path) -> None:
+async def test_6_4_what_was_live_is_kept_and_compiles_alone(tmp_path: Path) -> None:
     folder = tmp_path / "rules"
     folder.mkdir()
     path = folder / "rules.yaml"
@@ -461,7 +464,7 @@ async def test_what_was_live_is_kept_and_compiles_alone(tmp_path: Path) -> None:
     assert [entry.name for entry in kept.parent.iterdir()] == ["last-good"]
 
 
-async def test_rejected_rules_are_not_kept(tmp_path: Path) -> None:
+async def test_6_4_rejected_rules_are_not_kept(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(rule("a"))
     last_good = LastGood(tmp_path / "conf")
@@ -473,7 +476,8 @@ async def test_rejected_rules_are_not_kept(tmp_path: Path) -> None:
     assert [info.name for info in program.build.rules] == ["a"]
 
 
-async def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_6_4_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path,
+                                                               caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(rule("a"))
     (tmp_path / "conf").write_text("a file is in the way")
@@ -483,5 +487,77 @@ async def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path, capl
     assert "could not be kept" in caplog.messages[-1]
 
 
-def test_nothing_kept_is_no_program(tmp_path: Path) -> None:
+def test_6_4_nothing_kept_is_no_program(tmp_path: Path) -> None:
     assert LastGood(tmp_path).compile(["rules.yaml"], None) is None
+
+
+# --- 6.3: what is under way ----------------------------------------------------------------------------------------
+
+
+def marking(name: str) -> str:
+    """A rule that marks the request and its answer."""
+    edit = f"{{set: {{x-rules: {name}}}}}"
+    return ("  - {name: mark, match: {host: 127.0.0.1}, "
+            f"action: {{rewrite: {{headers: {edit}, response_headers: {edit}}}}}}}\n")
+
+
+async def test_6_3_an_exchange_keeps_the_rules_of_its_request_head(make_app: MakeApp) -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+    seen: list[RawRequest] = []
+
+    async def origin_script(connection: OriginConnection) -> None:
+        while True:
+            seen.append(await connection.read_request())
+            asked.set()
+            await go_on.wait()
+            await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    app = await make_app(marking("old"))
+    async with run_origin(origin_script) as origin, asyncio.timeout(20):
+        reader, writer = await app.connect()
+        request = f"GET http://127.0.0.1:{origin.port}/ HTTP/1.1\r\nHost: 127.0.0.1:{origin.port}\r\n\r\n".encode()
+        writer.write(request)
+        await asked.wait()
+        await app.edit(marking("new"))
+        go_on.set()
+        assert b"x-rules: old" in await reader.readuntil(b"ok")
+        writer.write(request)  # the next one on the same connection
+        assert b"x-rules: new" in await reader.readuntil(b"ok")
+        writer.close()
+        await writer.wait_closed()
+    assert [b"x-rules: old" in request.head for request in seen] == [True, False]
+
+
+async def test_6_1_a_hook_is_entered_while_the_current_rules_or_pinned_ones_use_it(make_app: MakeApp) -> None:
+    """The old set wants `responseheaders`, the new one nothing at all: the flow that pinned the old still gets it."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def origin_script(connection: OriginConnection) -> None:
+        await connection.read_request()
+        asked.set()
+        await go_on.wait()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    app = await make_app(marking("old"))
+    async with run_origin(origin_script) as origin, asyncio.timeout(20):
+        reader, writer = await app.connect()
+        writer.write(f"GET http://127.0.0.1:{origin.port}/ HTTP/1.1\r\nHost: 127.0.0.1:{origin.port}\r\n\r\n".encode())
+        await asked.wait()
+        await app.edit("version: 1\n")
+        assert "responseheaders" in app.app.rules.active_hooks
+        go_on.set()
+        assert b"x-rules: old" in await reader.readuntil(b"ok")
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_6_1_a_hook_that_no_rules_use_is_not_entered(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text("version: 1\nrules:\n" + marking("a"))
+    async with reloading(path) as running:
+        assert running.rules.active_hooks == {"requestheaders", "responseheaders"}
+        for text in ("version: 1\n", "version: 1\nrules: []\n"):  # the set before the current one is still known
+            live = running.state.live
+            path.write_text(text)
+            await running.until(lambda: running.state.live != live)  # noqa: B023 - used at once
+        assert running.rules.active_hooks == frozenset()
