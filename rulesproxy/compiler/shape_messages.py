@@ -19,7 +19,8 @@ _TYPE_WORDS = {
     "boolean": "true or false", "null": "nothing",
 }  # fmt: skip
 _WORDS = {"rule": vocabulary.RULE_WORDS, "match": vocabulary.MATCH_WORDS, "action": vocabulary.ACTION_WORDS,
-          "file": vocabulary.FILE_WORDS}  # fmt: skip
+          "file": vocabulary.FILE_WORDS, "replacement": vocabulary.REPLACEMENT_WORDS,
+          "map_local": vocabulary.MAP_LOCAL_WORDS, "respond": vocabulary.RESPOND_WORDS}  # fmt: skip
 _MOST_CHOICES = 12
 
 
@@ -139,6 +140,8 @@ def _key_help(word: str, kind: str, known: Iterable[str]) -> str:
                 return f'"{word}" belongs under {place}:'
     known = list(known)
     suggestion = did_you_mean(word, known, _WORDS.get(kind, {}))
+    if not suggestion and {"set", "add", "remove"} <= set(known):
+        return f"write set: {{{word}: …}}; known keys: {', '.join(known)}"
     return suggestion or (f"known keys: {', '.join(known)}" if len(known) <= _MOST_CHOICES else "")
 
 
@@ -154,7 +157,7 @@ def _missing_keys(error: ValidationError, node: Node, report: Report) -> None:
 
 
 def _article(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+    return noun if noun.endswith("s") else f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
 # --- values --------------------------------------------------------------------------------------------------------
@@ -169,8 +172,10 @@ def _wrong_value(error: ValidationError, node: Node, name: str, report: Report) 
     elif isinstance(node, Scalar) and node.text == "dry_run" and name == '"enabled"':
         report.error(node, "enabled: dry_run is not available yet", code="not-yet", help="use true or false")
     elif isinstance(node, Scalar) and choices:
+        unquoted = not node.plain and core_value(node.text) in choices
         report.error(node, f"{name} cannot be {describe(node)}; wanted: {wanted}",
-                     help=did_you_mean(node.text, [str(choice) for choice in choices if choice is not None]))
+                     help=f"write {node.text} without quotes" if unquoted else
+                     did_you_mean(node.text, [str(choice) for choice in choices if choice is not None]))
     else:
         report.error(node, f"{name} must be {wanted}, not {describe(node)}", help=_quote_help(node, types))
 

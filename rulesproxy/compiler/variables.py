@@ -35,7 +35,8 @@ def expand_vars(node: Scalar, values: MappingType[str, str], report: Reporter, w
             report.error(node, 'a "${" is never closed', help="write $${ for the text ${ itself")
         elif group != "vars":
             report.error(node, f"${{{inner}}} is not known {where}: only ${{vars.…}} is",
-                         help="write $${ for the text ${ itself")
+                         help=f"did you mean ${{vars.{group}}}?" if group in values and not name else
+                         "write $${ for the text ${ itself")
         elif name in values:
             return values[name]
         else:

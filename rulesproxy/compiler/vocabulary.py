@@ -49,6 +49,19 @@ ACTION_WORDS = {
     "mark": "tag", "print": "log",
 }  # fmt: skip
 
+REPLACEMENT_WORDS = {
+    "from": "text", "find": "text", "search": "text", "old": "text", "string": "text", "pattern": "regex",
+    "regexp": "regex", "to": "with", "replacement": "with", "replace": "with", "new": "with", "value": "with",
+    "by": "with", "case_insensitive": "ignore_case",
+}  # fmt: skip
+
+MAP_LOCAL_WORDS = {"file": "path", "folder": "path", "dir": "path", "directory": "path", "root": "path", "to": "path"}
+
+RESPOND_WORDS = {
+    "code": "status", "statusCode": "status", "text": "body", "content": "body", "data": "body", "html": "body",
+    "header": "headers", "path": "file", "bodyFile": "file", "body_file": "file", "jsonBody": "json",
+}  # fmt: skip
+
 #: Words of the rule language that this version does not read yet.
 NOT_YET = {
     "file": ("secrets",),

@@ -66,7 +66,10 @@ def explain_yaml_error(error: Any, file: str, text: str, report: Report) -> None
         report.error(end, "a tab cannot indent; YAML allows spaces only", help="indent with two spaces per level")
     elif "cannot start any token" in problem:
         char, word = _char(end, lines), _word(end, lines)
-        report.error(end, f"a value cannot start with {char} unless it is quoted", help=f'write "{word}"')
+        advice = f'write "{word}"'
+        if char in "|>":  # elsewhere these begin a block scalar
+            advice = f"block text ({char}) cannot stand inside {{ }} or [ ]: write the keys around it on lines of their own"
+        report.error(end, f"a value cannot start with {char} unless it is quoted", help=advice)
     else:
         _explain_by_table(context, problem, start, end, report)
 

@@ -119,7 +119,8 @@ class HostDialect(Dialect):
         try:
             return canonical_host(text)
         except InvalidHost as exc:
-            context.error(node, str(exc), code="bad-host")
+            context.error(node, str(exc), code="bad-host",
+                          help="variables are written ${vars.NAME}" if "{{" in text else "")
             return None
 
     def entry(self, text: str) -> str | None:

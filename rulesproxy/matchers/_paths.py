@@ -25,6 +25,8 @@ _STAR, _STARS, _OPEN, _CLOSE = "\x00", "\x01", "\x02", "\x03"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _WILDCARD = re.compile(r"\*\*|\*|\{[^{}/]*\}")
 _CAPTURE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::(int))?")
+#: Segments that capture in the routers of other tools.
+_FOREIGN_CAPTURE = re.compile(r"/(?::([A-Za-z_][A-Za-z0-9_]*)|<(?:[a-z]+:)?([A-Za-z_][A-Za-z0-9_]*)>)(?=/|$)")
 _CAPTURE_SOURCE = {"": "[^/]+", "int": "-?[0-9]{1,18}"}
 
 
@@ -180,6 +182,10 @@ def _read(text: str, node: Scalar, context: Context) -> _Path | None:
     if problem:
         context.error(node, problem, code="bad-glob", help="to take * and { literally write {exact: …}")
         return None
+    if foreign := _FOREIGN_CAPTURE.search(text):
+        name = foreign[1] or foreign[2]
+        context.warning("literal-capture", node, f'"{foreign[0][1:]}" is plain text in a path, not a capture',
+                        help=f"write {{{name}}} for any segment, or {{exact: …}} if it is meant as it stands")
     return path
 
 

@@ -7,6 +7,8 @@ import uuid
 from enum import Flag
 from typing import Any, Literal
 
+from rulesproxy.model.names import host_for_url
+
 Address = tuple[str, int]
 TransportProtocol = Literal["tcp", "udp"]
 
@@ -51,6 +53,11 @@ class Connection:
         if self._id is None:
             self._id = str(uuid.uuid4())
         return self._id
+
+    @property
+    def peer(self) -> str:
+        """The other end as people write it: `192.0.2.1:4711`, `[2001:db8::1]:4711`."""
+        return f"{host_for_url(self.peername[0])}:{self.peername[1]}" if self.peername else "unknown"
 
     @property
     def connected(self) -> bool:

@@ -62,7 +62,7 @@ async def _on_proxy_port(session: Session, stream: PeekableStream) -> Protocol |
         session.idle = False
     if detect(prefix) is Protocol.TLS:
         log.warning("%s speaks TLS to the proxy port; it must be configured with http:// as the proxy's scheme",
-                    session.client.peername)
+                    session.client.peer)
         return None
     return Protocol.HTTP1 if prefix else None
 
@@ -83,7 +83,7 @@ async def _complete(session: Session, stream: PeekableStream, prefix: bytes) -> 
         try:
             more = await _peek(session, stream, len(prefix) + 1, deadline - session.watchdog.now())
         except TimeoutError:
-            log.info("%s: the client began something in its tunnel and did not go on", session.client.peername)
+            log.info("%s: the client began something in its tunnel and did not go on", session.client.peer)
             return None
         if len(more) == len(prefix):
             return Protocol.OTHER  # that was all it will ever send

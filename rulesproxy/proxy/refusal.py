@@ -40,7 +40,7 @@ async def send_page(session: Session, client: ClientSide, head: RequestHead | No
 
 async def refuse_malformed(session: Session, client: ClientSide, error: ProtocolError) -> None:
     """RFC 9112 §11.2: nothing on this connection can be trusted any more. The caller closes it."""
-    log.warning("%s: malformed request: %s", session.client.peername, error.message)
+    log.warning("%s: malformed request: %s", session.client.peer, error.message)
     page = error_page(error, None)
     if page is not None:
         await send_page(session, client, None, page)
@@ -67,9 +67,9 @@ def own_answer(session: Session, scope: Scope, identity: Identity, request: Requ
 def _misdirected(session: Session, scope: Scope, identity: Identity, request: Request) -> Response | None:
     """Host names another server than the tunnel (rule-language 2.4): 421, or a warning."""
     if session.core.settings.identity == "warn":
-        log.warning("%s: Host is %s in a tunnel to %s", session.client.peername, identity.host, scope.name)
+        log.warning("%s: Host is %s in a tunnel to %s", session.client.peer, identity.host, scope.name)
         return None
-    log.warning("%s: refused: Host is %s in a tunnel to %s", session.client.peername, identity.host, scope.name)
+    log.warning("%s: refused: Host is %s in a tunnel to %s", session.client.peer, identity.host, scope.name)
     return error_response(
         421, "Misdirected request", f"The request is for {identity.host}, but the tunnel is for {scope.name}.",
         request=request, hint="--set identity=warn lets such requests pass; rules then match the request's host.")

@@ -160,6 +160,22 @@ def test_mistakes(text, message, help):
     assert help in diagnostic.help
 
 
+@pytest.mark.parametrize(("text", "capture"), [
+    ("path: '/users/:id'", "{id}"), ("path: '/users/:id/items'", "{id}"), ("path: '/u/<id>'", "{id}"),
+    ("path: '/u/<int:id>/x'", "{id}"), ("path: ['/a', '/b/:name']", "{name}"), ("path: '/*/:id'", "{id}"),
+])  # fmt: skip
+def test_captures_as_other_tools_write_them_are_pointed_out(text, capture):
+    built, [warning] = build_match(text)
+    assert built is not None
+    assert (warning.code, f"write {capture}" in warning.help) == ("literal-capture", True)
+
+
+@pytest.mark.parametrize("text", [
+    "path: '/v1/items:cancel'", "path: '/:'", "path: '/a/:id.json'", "path: {exact: '/users/:id'}", "path: '/a/<>'"])
+def test_colons_that_no_tool_takes_for_a_capture_are_fine(text):
+    assert build_match(text)[1] == []
+
+
 def test_every_mistake_of_a_list_is_reported():
     _, diagnostics = build_match("path:\n - a\n - '/{'\n - /c?d\n - /fine\n")
     assert [d.pos.line for d in diagnostics] == [2, 3, 4]
