@@ -68,7 +68,8 @@ def explain_yaml_error(error: Any, file: str, text: str, report: Report) -> None
         char, word = _char(end, lines), _word(end, lines)
         advice = f'write "{word}"'
         if char in "|>":  # elsewhere these begin a block scalar
-            advice = f"block text ({char}) cannot stand inside {{ }} or [ ]: write the keys around it on lines of their own"
+            advice = (f"block text ({char}) cannot stand inside {{ }} or [ ]: "
+                      "write the keys around it on lines of their own")
         report.error(end, f"a value cannot start with {char} unless it is quoted", help=advice)
     else:
         _explain_by_table(context, problem, start, end, report)
