@@ -30,6 +30,7 @@ _FULL = error_response(503, "Too many connections", "The proxy has as many conne
                        hint="Try again in a moment, or allow more with --set connections=N.")
 _TURNED_AWAY_AT_ONCE = 16
 _SAY_AGAIN = 10.0  # seconds
+_FEW = 1000  # connections; room for fewer is worth a word
 
 
 class Proxy:
@@ -58,7 +59,7 @@ class Proxy:
         """Raises OSError when an address cannot be bound; nothing listens then."""
         wanted = self.core.settings.connections
         room = self._room = make_room(wanted)
-        if room.connections < wanted:
+        if room.connections < min(wanted, _FEW):
             log.warning("%d open files are allowed (ulimit -n): there is room for %d connections at a time",
                         room.descriptors, room.connections)
         self.core.upstream = UpstreamPool(self.core, total=room.idle)
