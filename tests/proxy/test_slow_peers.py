@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
+from rulesproxy.model.policy import TlsDecision, TlsVerdict
+from rulesproxy.model.tls import Tunnel
 from rulesproxy.proxy import http1
 from tests.support.origin import OriginConnection, run_origin
 from tests.support.proxy import RunningProxy
@@ -17,6 +21,11 @@ MakeProxy = Callable[..., Awaitable[RunningProxy]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 SECONDS = 10.0
 LIMIT = 0.5
+
+
+class Intercept:
+    def tls_decision(self, tunnel: Tunnel) -> TlsDecision:
+        return TlsDecision(TlsVerdict.INTERCEPT)
 
 
 def head(port: int, line: str = "GET / HTTP/1.1", fields: str = "") -> bytes:
@@ -174,3 +183,36 @@ async def test_an_origin_that_drips_its_head(make_proxy: MakeProxy) -> None:
 
     async with run_origin(dripping) as origin, asyncio.timeout(SECONDS):
         assert (await proxy.talk(head(origin.port, fields="Connection: close\r\n"))).startswith(b"HTTP/1.1 504 ")
+
+
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00\x01\x00\x01", "hello"], ids=["in-it", "after-it"])
+async def test_a_client_that_stalls_about_its_hello(make_proxy: MakeProxy, sent: bytes | str) -> None:
+    proxy = await make_proxy(Intercept(), tls_timeout=LIMIT)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="a.test")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    async with run_origin(OK) as origin, bystander(proxy, origin.port), asyncio.timeout(SECONDS):
+        reader, writer = await proxy.connect()
+        writer.write(b"CONNECT a.test:443 HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(sent if isinstance(sent, bytes) else outgoing.read())
+        await reader.read()  # it ends, whatever it says
+        writer.close()
+    failed = proxy.recorder.arguments("tls_failed_client")
+    if sent == "hello":
+        assert "timed out" in failed[0].conn.error
+    else:
+        assert not failed
+
+
+async def test_a_tunnel_that_begins_something_and_stops(make_proxy: MakeProxy) -> None:
+    proxy = await make_proxy(head_timeout=LIMIT, idle_timeout=LIMIT)
+    async with asyncio.timeout(SECONDS):
+        for begun in (b"", b"\x16", b"PRI * HT", b"FOO"):
+            reader, writer = await proxy.connect()
+            writer.write(b"CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: a.test\r\n\r\n" + begun)
+            await reader.readuntil(b"\r\n\r\n")
+            with contextlib.suppress(ConnectionResetError):
+                await reader.read()
+            writer.close()
