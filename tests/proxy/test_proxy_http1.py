@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.support.leaks import until
 from tests.support.origin import OriginConnection, RawRequest, answering, run_origin
 from tests.support.proxy import RunningProxy
 
@@ -481,7 +482,8 @@ async def test_a_request_meant_for_a_web_server_is_explained(make_proxy: MakePro
     answer = await proxy.talk(f"GET / HTTP/1.1\r\nHost: {proxy.address}\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"This is a proxy" in answer
-    assert proxy.recorder.names[:2] == ["client_connected", "client_disconnected"]
+    await until(lambda: len(proxy.recorder.names) == 2)
+    assert proxy.recorder.names == ["client_connected", "client_disconnected"]
 
 
 async def test_the_proxy_does_not_talk_to_itself(make_proxy: MakeProxy) -> None:

@@ -15,6 +15,7 @@ from rulesproxy.model.http import Response
 from rulesproxy.model.policy import TlsDecision, TlsVerdict
 from rulesproxy.model.tls import ClientHelloData, Tunnel
 from tests.support.certificates import OriginCA
+from tests.support.leaks import until
 from tests.support.origin import OriginConnection, run_origin
 from tests.support.proxy import RunningProxy
 
@@ -109,6 +110,7 @@ async def test_no_leaf_is_made_and_nothing_dialled_for_a_refused_connect(make_pr
         assert answer.endswith(b"no")
         assert origin.connections == []
     assert len(proxy.core.contexts) == 0
+    await until(lambda: len(proxy.recorder.names) == 4)
     assert proxy.recorder.names == ["client_connected", "http_connect", "http_connect_error", "client_disconnected"]
 
 
