@@ -26,8 +26,9 @@ from rulesproxy.addons.core_options import ProxyOptions
 from rulesproxy.addons.manager import AddonManager
 from rulesproxy.addons.script import Scripts
 from rulesproxy.certs.authority import Authority
+from rulesproxy.certs.contexts import client_context
 from rulesproxy.config import CONFIG_NAME, default_confdir, load_config
-from rulesproxy.errors import OptionsError, StartupError
+from rulesproxy.errors import CertificateError, OptionsError, StartupError
 from rulesproxy.last_good import LastGood
 from rulesproxy.model.connection import Address
 from rulesproxy.model.names import host_for_url, is_ip
@@ -212,6 +213,10 @@ class App:
         options = self.options
         settings = Settings.from_options(options)
         options.observe(lambda _: settings.update_from(options))
+        try:
+            client_context(extra_ca=settings.upstream_ca)
+        except CertificateError as exc:  # better now than in the page for every request
+            raise OptionsError(f"option upstream_ca: {exc}") from exc
         try:
             forwarder = Forwarder(options.resolvers, timeout=options.dns_timeout)
         except ValueError as exc:

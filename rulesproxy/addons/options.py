@@ -192,6 +192,8 @@ def _read(spec: OptionSpec, value: Any, source: str) -> Any:
             if source != "--set":
                 raise OptionsError(f"option {spec.name}: expected one value, not a list")
             value = value[-1]
+        if value is True and source == "--set" and spec.typespec is not bool:
+            raise OptionsError(f"option {spec.name} needs a value: {spec.name}=…")
         return spec.parse(value) if isinstance(value, str) else spec.check(value)
     except OptionsError as exc:
         raise OptionsError(f"{source}: {exc}") from None

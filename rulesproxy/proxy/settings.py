@@ -54,4 +54,4 @@ class Settings:
             value = getattr(options, field.name, None)
             if value is None:
                 continue
-            setattr(self, field.name, Path(value) if field.name == "upstream_ca" else value)
+            setattr(self, field.name, Path(value).expanduser() if field.name == "upstream_ca" else value)

@@ -90,7 +90,7 @@ def test_set_applies_assignments() -> None:
 
 
 def test_a_name_alone_is_for_switches_only() -> None:
-    with pytest.raises(OptionsError, match="--set: option word: expected text, not True"):
+    with pytest.raises(OptionsError, match="--set: option word needs a value: word="):
         make().set(["word"])
 
 
