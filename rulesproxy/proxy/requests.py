@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rulesproxy.codecs.http1 import Identity, ProtocolError, RequestHead, identity
+from rulesproxy.codecs.http1 import Identity, ProtocolError, RequestHead, identity, without_named
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.headers import Headers
 from rulesproxy.model.http import Request
@@ -82,7 +82,7 @@ async def _serve_request(session: Session, client: ClientSide, scope: Scope, hea
 
 
 def _request(scope: Scope, head: RequestHead, target: Identity) -> Request:
-    fields = head.fields
+    fields = head.fields if head.connection is None else without_named(head.fields, head.connection)
     if target.host_differs:  # RFC 9112 §3.2.2
         fields = with_host(fields, authority(target.host, target.port, target.scheme).encode("ascii"))
     # In a tunnel the port is the connection's (rule-language 2.4).

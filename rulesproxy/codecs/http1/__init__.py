@@ -1,6 +1,6 @@
 """HTTP/1 messages as a sans-I/O codec: strict reading, checked writing, one framing decision (RFC 9110, RFC 9112)."""
 
-from rulesproxy.codecs.http1.hop_by_hop import safe_trailers, strip_hop_by_hop
+from rulesproxy.codecs.http1.hop_by_hop import safe_trailers, strip_hop_by_hop, without_named
 from rulesproxy.codecs.http1.messages import (
     EndOfBody,
     Framing,
@@ -39,4 +39,5 @@ __all__ = [
     "serialize_request",
     "serialize_response",
     "strip_hop_by_hop",
+    "without_named",
 ]

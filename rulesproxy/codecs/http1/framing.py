@@ -34,8 +34,10 @@ def _remember(name: bytes) -> None:
         _bystanders.add(name)
 
 
-def frame_request(method: str, version: str, fields: Fields) -> tuple[Framing, bool, bool, bytes | None]:
-    """Framing, whether the client wants another exchange, whether it waits for 100-continue, and the Host value."""
+def frame_request(method: str, version: str, fields: Fields) -> tuple[
+        Framing, bool, bool, bytes | None, bytes | None]:
+    """Framing, whether the client wants another exchange, whether it waits for 100-continue, the Host value, and the
+    Connection fields, joined."""
     host = length = coding = connection = None
     expect_continue = False
     for name, value in fields:
@@ -68,11 +70,12 @@ def frame_request(method: str, version: str, fields: Fields) -> tuple[Framing, b
             raise ProtocolError(400, "a CONNECT request cannot have a body")
     # RFC 9112 §9.3: a proxy does not keep a connection with an HTTP/1.0 client.
     keep_alive = modern and (connection is None or not _has_option(connection, b"close"))
-    return framing, keep_alive, expect_continue and modern, host
+    return framing, keep_alive, expect_continue and modern, host, connection
 
 
-def frame_response(request_method: str, status: int, version: str, fields: Fields) -> tuple[Framing, bool]:
-    """Framing, and whether the server keeps the connection open."""
+def frame_response(request_method: str, status: int, version: str, fields: Fields) -> tuple[
+        Framing, bool, bytes | None]:
+    """Framing, whether the server keeps the connection open, and its Connection fields, joined."""
     length = coding = connection = None
     for name, value in fields:
         if name in _bystanders:
@@ -97,12 +100,11 @@ def frame_response(request_method: str, status: int, version: str, fields: Field
     if status < 200 or status in _BODYLESS_STATUS or request_method == "HEAD" or opens_tunnel:  # RFC 9112 §6.3, 1
         framing = NO_BODY
     if framing is BODY_UNTIL_CLOSE:
-        return framing, False
+        return framing, False, connection
     if connection is None:
-        return framing, modern
-    if modern:
-        return framing, not _has_option(connection, b"close")
-    return framing, _has_option(connection, b"keep-alive") and not _has_option(connection, b"close")
+        return framing, modern, None
+    keep_alive = modern or _has_option(connection, b"keep-alive")
+    return framing, keep_alive and not _has_option(connection, b"close"), connection
 
 
 def _body(length: bytes | None, coding: bytes | None, modern: bool, *, is_request: bool) -> Framing:

@@ -38,8 +38,8 @@ def parse_request_head(buf: bytes | bytearray, start: int, end: int, limits: Lim
         version = _VERSIONS[minor]
     if len(fields) > limits.fields:
         raise ProtocolError(431, "too many header fields")
-    framing, keep_alive, expect_continue, host = frame_request(method, version, fields)
-    return RequestHead(method, target, version, fields, framing, keep_alive, expect_continue, host)
+    framing, keep_alive, expect_continue, host, connection = frame_request(method, version, fields)
+    return RequestHead(method, target, version, fields, framing, keep_alive, expect_continue, host, connection)
 
 
 def parse_response_head(buf: bytes | bytearray, start: int, end: int, request_method: str,
@@ -63,5 +63,5 @@ def _response(status: int, reason: str, version: str, fields: Fields, request_me
               limits: Limits) -> ResponseHead:
     if len(fields) > limits.fields:
         raise ProtocolError(502, "too many header fields")
-    framing, keep_alive = frame_response(request_method, status, version, fields)
-    return ResponseHead(status, reason, version, fields, framing, keep_alive)
+    framing, keep_alive, connection = frame_response(request_method, status, version, fields)
+    return ResponseHead(status, reason, version, fields, framing, keep_alive, connection)

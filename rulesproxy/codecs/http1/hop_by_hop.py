@@ -82,6 +82,20 @@ def strip_hop_by_hop(fields: Fields, *, keep_proxy_auth: bool = False, keep_upgr
     return tuple(kept)
 
 
+def without_named(fields: Fields, connection: bytes) -> Fields:
+    """The fields without those that `connection`, the joined Connection fields, takes away, and without their names.
+
+    For a message that was just received: what rules and addons set afterwards is theirs, and must not go because the
+    sender named it.
+    """
+    named = _options(connection) - _HOP_BY_HOP
+    if not named:
+        return fields
+    rest = b", ".join(sorted(_options(connection) & _HOP_BY_HOP))
+    kept = [field for field in fields if field[0].lower() not in named and field[0].lower() != b"connection"]
+    return (*kept, (b"Connection", rest)) if rest else tuple(kept)
+
+
 def safe_trailers(fields: Fields) -> Fields:
     """Trailers that may travel on: nothing that frames, routes, authenticates or says how to read the content."""
     return tuple([field for field in fields if field[0].lower() not in _NO_TRAILER])

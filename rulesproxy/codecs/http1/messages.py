@@ -60,7 +60,8 @@ BODY_UNTIL_CLOSE = Framing(FramingKind.UNTIL_CLOSE, 0)
 class RequestHead:
     """A request without its body. `fields` keep case and order, with the whitespace around values stripped.
 
-    `host` is the value of the single Host field. `keep_alive` says whether the client wants another exchange.
+    `host` is the value of the single Host field, `connection` those of all Connection fields, joined. `keep_alive`
+    says whether the client wants another exchange.
     """
 
     method: str
@@ -71,11 +72,13 @@ class RequestHead:
     keep_alive: bool
     expect_continue: bool
     host: bytes | None = None
+    connection: bytes | None = None
 
 
 @dataclass(slots=True)
 class ResponseHead:
-    """A response without its body; 1xx included. `reason` is text with `surrogateescape`."""
+    """A response without its body; 1xx included. `reason` is text with `surrogateescape`, `connection` all Connection
+    fields, joined."""
 
     status: int
     reason: str
@@ -83,6 +86,7 @@ class ResponseHead:
     fields: Fields
     framing: Framing
     keep_alive: bool
+    connection: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
