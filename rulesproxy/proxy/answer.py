@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from rulesproxy.codecs.http1 import Framing, FramingKind, ResponseHead, serialize_response, strip_hop_by_hop
+from rulesproxy.codecs.http1 import (
+    Framing,
+    FramingKind,
+    RequestHead,
+    ResponseHead,
+    serialize_response,
+    strip_hop_by_hop,
+)
 from rulesproxy.model.effects import LocalFile
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.http import Response
@@ -19,6 +26,7 @@ from rulesproxy.proxy.framing import (
     CLOSE_FIELD,
     NO_BODY,
     NOTHING_RECEIVED,
+    AskedParts,
     Received,
     ReceivedParts,
     is_bodyless,
@@ -40,16 +48,17 @@ class Answer:
     the response is the file of `flow.local_file` already.
     """
 
-    __slots__ = ("_client", "_events", "_flow", "_session", "begun", "keep_alive", "serves_file")
+    __slots__ = ("_asked", "_client", "_events", "_flow", "_session", "begun", "keep_alive", "serves_file")
 
     def __init__(self, session: Session, client: ClientSide, flow: HTTPFlow, events: FlowEvents,
-                 keep_alive: bool) -> None:
+                 head: RequestHead) -> None:
+        self._asked = AskedParts(head.method, head.version == "HTTP/1.0")  # whatever becomes of `flow.request`
         self._session = session
         self._client = client
         self._flow = flow
         self._events = events
         self.begun: Framing | None = None
-        self.keep_alive = keep_alive
+        self.keep_alive = head.keep_alive
         self.serves_file = False
 
     @property
@@ -57,9 +66,13 @@ class Answer:
         """A response rule wants a file in the place of the response."""
         return self._flow.local_file is not None and not self.serves_file
 
+    def is_bodyless(self, response: Response) -> bool:
+        """True if the client takes no body with this answer, whatever the request became on the way to the origin."""
+        return is_bodyless(self._asked.method, response.status_code)
+
     async def interim(self, head: ResponseHead) -> None:
         """Pass a 1xx on. HTTP/1.0 knows none (RFC 9110 §15.2)."""
-        if not self._flow.request.is_http10:
+        if not self._asked.is_http10:
             await self._client.write(serialize_response(head.status, head.reason, strip_hop_by_hop(head.fields)))
 
     async def whole(self) -> None:
@@ -79,7 +92,7 @@ class Answer:
         local = await open_local_file(file, request)
         try:
             response = self._flow.response = local.response
-            if response.raw_content is None and is_bodyless(request.method, response.status_code):
+            if response.raw_content is None and self.is_bodyless(response):
                 response.raw_content = b""
             if response.raw_content is None:
                 length = int(response.headers.get("content-length", "0"))
@@ -95,7 +108,7 @@ class Answer:
         """Send a response whose body passes through: `ready` first, then what the source has. `response` fires before
         the end is sent, so that it may still change the trailers."""
         framing = streamed_framing(received.framing, transformed=callable(response.stream),
-                                   http10=self._flow.request.is_http10)
+                                   http10=self._asked.is_http10)
         pump = Pump(self._flow, response, framing, self._client.write,
                     self._head(response, framing, received))
         pump.add(ready)
@@ -107,7 +120,7 @@ class Answer:
         """Send the head of a 101. The connection is no longer HTTP afterwards."""
         self.keep_alive = False
         self.begun = NO_BODY
-        fields = outgoing_response_fields(self._flow.request, response, NO_BODY, keep_upgrade=True)
+        fields = outgoing_response_fields(self._asked, response, NO_BODY, keep_upgrade=True)
         await self._client.write(serialize_response(response.status_code, response.reason, fields))
 
     async def page(self, page: Response) -> None:
@@ -126,7 +139,7 @@ class Answer:
             await self._client.stream.aclose()
 
     async def _send(self, response: Response) -> None:
-        framing = whole_response_framing(self._flow.request, response)
+        framing = whole_response_framing(self._asked, response)
         head = self._head(response, framing)
         if framing.kind is FramingKind.NONE:
             await self._client.write(head)
@@ -134,7 +147,7 @@ class Answer:
             await Pump(self._flow, response, framing, self._client.write, head).send_whole()
 
     def _head(self, response: Response, framing: Framing, received: Received = NOTHING_RECEIVED) -> bytes:
-        fields = outgoing_response_fields(self._flow.request, response, framing, received)
+        fields = outgoing_response_fields(self._asked, response, framing, received)
         if framing.kind is FramingKind.UNTIL_CLOSE or self._session.ending:
             self.keep_alive = False
         if not self.keep_alive:

@@ -38,13 +38,14 @@ from rulesproxy.proxy.framing import (
     NOTHING_RECEIVED,
     Received,
     ReceivedParts,
+    asks_for_websocket,
     is_bodyless,
     is_endless,
     outgoing_request_fields,
+    received_fields,
     sized,
     streamed_framing,
     whole_request_framing,
-    without_http3,
 )
 from rulesproxy.proxy.http1 import CONTINUE, ClientGone, ClientSide, OriginSide, StaleConnection
 from rulesproxy.proxy.http_hooks import FlowEvents, Stopped
@@ -88,13 +89,13 @@ class Exchange:
         self._flow = flow
         self._received = (flow.request.host, flow.request.port)
         self._events = FlowEvents(session.core.addons, flow)
-        self._answer = Answer(session, client, flow, self._events, head.keep_alive)
+        self._answer = Answer(session, client, flow, self._events, head)
         self._origin: OriginSide | None = None
         self._upload: Upload | None = None
         #: The beginning of a request body that was wanted whole and is too large for that.
         self._too_large: list[bytes] = []
         #: The request may end HTTP on this connection. Other upgrades than WebSocket are not passed on.
-        self._upgrade = head.method == "GET" and (flow.request.headers.first(b"upgrade") or b"").lower() == b"websocket"
+        self._upgrade = head.framing.kind is FramingKind.NONE and asks_for_websocket(flow.request)
 
     async def run(self) -> bool:
         """Carry the exchange through. True if the connection can carry another."""
@@ -200,7 +201,7 @@ class Exchange:
         if flow.pacing is not None:
             await self._session.watchdog.wait(asyncio.sleep(flow.pacing.request))
         head = await self._converse()
-        fields = without_http3(head.fields) if self._scope.decrypted else head.fields
+        fields = received_fields(head, decrypted=self._scope.decrypted)
         flow.response = Response(head.status, head.reason, Headers(fields), None, head.version)
         await self._respond(self._origin, head)
 
@@ -287,6 +288,8 @@ class Exchange:
         await self._events.responseheaders()
         if flow.pacing is not None:
             await self._session.watchdog.wait(asyncio.sleep(flow.pacing.response))
+        if response is not None and response.raw_content is None and self._answer.is_bodyless(response):
+            response.raw_content = b""
         if source is None or response is None or flow.response is not response or self._answer.awaits_file:
             await self._answer.whole()  # made here, or put in the place of the origin's answer, which is dropped
         elif response.status_code == 101 and self._origin is not None:

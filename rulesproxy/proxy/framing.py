@@ -12,10 +12,12 @@ from typing import NamedTuple, Protocol
 from rulesproxy.codecs.http1 import (
     Framing,
     FramingKind,
+    ResponseHead,
     encode_chunk,
     encode_last_chunk,
     safe_trailers,
     strip_hop_by_hop,
+    without_named,
 )
 from rulesproxy.model.headers import Field, Fields
 from rulesproxy.model.http import Request, Response
@@ -43,6 +45,15 @@ def is_endless(content_type: str | None) -> bool:
     return content_type is not None and content_type.strip().lower().startswith(_ENDLESS_TYPES)
 
 
+def asks_for_websocket(request: Request) -> bool:
+    """RFC 6455 §4.1, RFC 9110 §7.8: Upgrade counts only where Connection names it, and never in HTTP/1.0."""
+    upgrade = request.headers.first(b"upgrade")
+    if upgrade is None or upgrade.lower() != b"websocket" or request.method != "GET" or request.is_http10:
+        return False
+    connection = b",".join(request.headers.values_of(b"connection")).lower()
+    return b"upgrade" in [option.strip(b" \t") for option in connection.split(b",")]
+
+
 def sized(length: int) -> Framing:
     return Framing(FramingKind.LENGTH, length)
 
@@ -56,11 +67,29 @@ def whole_request_framing(request: Request) -> Framing:
     return NO_BODY
 
 
-def whole_response_framing(request: Request, response: Response) -> Framing:
+class Asked(Protocol):
+    """What of a request says where its answer ends. A `Request` has both, but rules and addons may have changed it:
+    the client counts with what it sent."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def is_http10(self) -> bool: ...
+
+
+class AskedParts(NamedTuple):
+    """The same on its own."""
+
+    method: str
+    is_http10: bool
+
+
+def whole_response_framing(asked: Asked, response: Response) -> Framing:
     """For a response whose body is in `raw_content`; NONE where it must not be sent."""
-    if is_bodyless(request.method, response.status_code):
+    if is_bodyless(asked.method, response.status_code):
         return NO_BODY
-    if response.trailers and not request.is_http10:
+    if response.trailers and not asked.is_http10:
         return CHUNKED
     return sized(len(response.raw_content or b""))
 
@@ -113,7 +142,7 @@ def _without_expect(fields: Fields) -> Fields:
     return tuple([field for field in fields if field[0].lower() != b"expect"])
 
 
-def outgoing_response_fields(request: Request, response: Response, framing: Framing,
+def outgoing_response_fields(asked: Asked, response: Response, framing: Framing,
                              received: Received = NOTHING_RECEIVED, *, keep_upgrade: bool = False) -> Fields:
     """The fields of a response on its way to the client."""
     before = response.headers.fields
@@ -122,7 +151,7 @@ def outgoing_response_fields(request: Request, response: Response, framing: Fram
         return fields  # one Content-Length, which is right; Transfer-Encoding never travels on
     if framing.kind is not FramingKind.NONE:
         return with_framing(fields, framing)
-    return _bodyless_fields(fields, request, response)
+    return _bodyless_fields(fields, asked, response)
 
 
 def with_framing(fields: Fields, framing: Framing) -> Fields:
@@ -161,20 +190,26 @@ def ending(framing: Framing, trailers: Fields) -> bytes:
     return encode_last_chunk(safe_trailers(trailers) if trailers else ())
 
 
-def _bodyless_fields(fields: Fields, request: Request, response: Response) -> Fields:
+def _bodyless_fields(fields: Fields, asked: Asked, response: Response) -> Fields:
     """HEAD and 304 tell the length GET would have, 204 and 1xx none (RFC 9110 §8.6)."""
     status = response.status_code
     if status == 204 or status < 200:
         return _without(fields, [field for field in fields if field[0].lower() in _FRAMING_FIELDS])
     if response.raw_content:
         return with_framing(fields, sized(len(response.raw_content)))
-    if status == 304 and request.method != "HEAD":
+    if status == 304 and asked.method != "HEAD":
         return tuple([field for field in fields if not (field[0].lower() == b"content-length" and field[1] == b"0")])
     return fields
 
 
 def _without(fields: Fields, unwanted: list[Field]) -> Fields:
     return tuple([field for field in fields if field not in unwanted]) if unwanted else fields
+
+
+def received_fields(head: ResponseHead, *, decrypted: bool) -> Fields:
+    """The fields of an answer as rules and addons see them."""
+    fields = head.fields if head.connection is None else without_named(head.fields, head.connection)
+    return without_http3(fields) if decrypted else fields
 
 
 def without_http3(fields: Fields) -> Fields:
