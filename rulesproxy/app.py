@@ -270,6 +270,7 @@ class App:
             "reloads": max(0, reload.accepted - 1),
             "rejected": reload.rejected,
             "last_error": reload.last_error,
+            "unnamed_relays": self.proxy.core.unnamed_relays if self.proxy is not None else 0,
         }
 
     def announce(self) -> None:

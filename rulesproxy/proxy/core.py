@@ -31,7 +31,7 @@ class Core:
     """Services and state of a running proxy. `upstream` is set by `Proxy`, which owns both."""
 
     __slots__ = ("addons", "authority", "closing", "contexts", "listening", "resolver", "sessions", "settings",
-                 "upstream", "virtual_host")
+                 "unnamed_relays", "upstream", "virtual_host")
 
     upstream: UpstreamPool
 
@@ -46,6 +46,8 @@ class Core:
         #: Where our own listeners are, bound addresses with real port numbers.
         self.listening: set[Address] = set()
         self.sessions: set[Session] = set()
+        #: Tunnels to bare addresses without a server name that no rule could decide on (rule-language 5.1).
+        self.unnamed_relays = 0
         #: True from the moment the proxy stops: connections are not kept alive any more.
         self.closing = False
 

@@ -18,6 +18,7 @@ from rulesproxy.addons.hooks import Hook
 from rulesproxy.certs.files import CertificateError
 from rulesproxy.codecs.client_hello import ClientHelloError, ClientHelloReader
 from rulesproxy.model.connection import Client, Server
+from rulesproxy.model.names import is_ip
 from rulesproxy.model.policy import TlsDecision, TlsVerdict
 from rulesproxy.model.tls import ClientHello, ClientHelloData, TlsData
 from rulesproxy.net.peek import PeekableStream
@@ -79,6 +80,8 @@ async def serve_tls(session: Session, stream: PeekableStream, scope: Scope) -> N
     decision = await _decide(session, scope, hello)
     match decision.verdict:
         case TlsVerdict.RELAY:
+            if hello.sni is None and is_ip(tunnel.host):
+                session.core.unnamed_relays += 1
             scope.route = decision.route or scope.route
             await relay_tunnel(session, stream, scope)
         case TlsVerdict.REFUSE:

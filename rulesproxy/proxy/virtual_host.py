@@ -26,7 +26,7 @@ class VirtualHost:
     """Answers for `VIRTUAL_HOST`.
 
     `state` is asked for each request and answers plain JSON values: `digest`, `rules` (a list of `name` and `source`,
-    as `file:line`), `last_reload` and `last_error`, each of which may be missing.
+    as `file:line`), `last_reload`, `last_error` and `unnamed_relays`, each of which may be missing.
     """
 
     def __init__(self, ca_pem: bytes, ca_der: bytes, state: State) -> None:
@@ -75,7 +75,8 @@ _WARNING = "Trust this certificate only on machines of your own: whoever has its
 
 def _facts(state: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [("Rules live", str(len(state.get("rules") or ())))]
-    for key, label in (("digest", "Digest"), ("last_reload", "Last reload"), ("last_error", "Last error")):
+    for key, label in (("digest", "Digest"), ("last_reload", "Last reload"), ("last_error", "Last error"),
+                       ("unnamed_relays", "TLS relayed because it named no host")):
         if state.get(key):
             facts.append((label, str(state[key])))
     return facts

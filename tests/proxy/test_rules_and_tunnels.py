@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -144,3 +145,18 @@ async def test_the_page_names_the_rule_that_chose_the_server(make_app: MakeApp,
             await reader.read()
     assert "(sent there by rule to-nowhere)" in caplog.text
     assert "Rule:" not in (await app.curl("http://127.0.0.1:1/")).text
+
+
+# --- tunnels without a name (rule-language 5.1) --------------------------------------------------------------------
+
+@pytest.mark.parametrize("unnamed", ["relay", "intercept", "refuse"])
+async def test_tls_that_names_no_host(make_app: MakeApp, origin_ca: OriginCA, unnamed: str) -> None:
+    app = await make_app("  - {name: page, match: {host: localhost}, action: {respond: mock}}\n", unnamed=unnamed)
+    async with run_origin(OK, tls=origin_ca.server_context("127.0.0.1")) as origin:
+        done = await app.curl("--insecure", f"https://127.0.0.1:{origin.port}/")
+        assert (done.code, done.text) == ((35, "") if unnamed == "refuse" else (0, "ok"))
+    assert len(app.core.contexts) == (unnamed == "intercept")
+    state = json.loads((await app.curl("http://rulesproxy.test/rules")).text)
+    assert state["unnamed_relays"] == (unnamed == "relay")
+    if unnamed == "relay":
+        assert "TLS relayed because it named no host: 1\n" in (await app.curl("http://rulesproxy.test/")).text
