@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import logging
 import os
@@ -21,6 +22,9 @@ POLICY_METHODS = {"tls_decision": ("tunnel",), "tunnel_decision": ("tunnel",), "
                   "resolve": ("name", "client")}
 
 _SYNCHRONOUS = frozenset({"load", "configure", *POLICY_METHODS})
+
+#: How alike a name has to be to that of a hook (difflib's ratio): one letter more, less or other, or an underscore.
+_MISTYPED = 0.88
 
 _REMOVED = {
     "clientconnect": "use client_connected",
@@ -96,6 +100,7 @@ def check(member: Member) -> None:
     for name, parameters in POLICY_METHODS.items():
         _check_signature(member, name, parameters)
     _report_removed(member)
+    _report_mistyped(member)
 
 
 def _parameters(hook_type: type[Hook]) -> tuple[str, ...]:
@@ -127,6 +132,16 @@ def _report_removed(member: Member) -> None:
              for name in names if _function(member.addon, name) is not None]
     if notes:
         logger.warning("addon %s defines hooks that are never called: %s", member.name, "; ".join(notes))
+
+
+def _report_mistyped(member: Member) -> None:
+    """Warn of `reqest(flow)` and `request_headers(flow)`: Python has no quarrel with a function nobody calls."""
+    for name in dir(member.addon):
+        if name.startswith("_") or name in ALL_HOOKS or name in POLICY_METHODS or name in _REMOVED:
+            continue
+        near = difflib.get_close_matches(name, ALL_HOOKS, n=1, cutoff=_MISTYPED)
+        if near and inspect.isroutine(getattr(member.addon, name, None)):
+            logger.warning("addon %s: %s is no hook and is never called; did you mean %s?", member.name, name, near[0])
 
 
 def _function(addon: Any, name: str) -> Callable[..., Any] | None:

@@ -102,6 +102,8 @@ class Options:
         return [(spec, self.__dict__[name]) for name, spec in self._specs.items()]
 
     def _hint(self, name: str) -> str:
+        if name in ("listen", "dns") and "mode" in self._specs:  # as the command line calls it
+            return f'; did you mean "mode: [{"dns" if name == "dns" else "regular"}@HOST:PORT]"?'
         near = difflib.get_close_matches(name, self._specs, n=1)
         return f'; did you mean "{near[0]}"?' if near else ""
 

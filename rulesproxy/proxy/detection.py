@@ -26,6 +26,7 @@ log = logging.getLogger("rulesproxy")
 
 #: A client that is silent for so long in a new tunnel may be waiting for the server to speak (docs/addons.md).
 SERVER_FIRST_SECONDS = 0.25
+_SOCKS_VERSIONS = (b"\x04", b"\x05")
 #: Close enough to a request for some server to take it for one: it must not pass as another protocol.
 _HTTP_LIKE = re.compile(rb"\s*(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|PATCH)\b", re.IGNORECASE)
 
@@ -62,6 +63,10 @@ async def _on_proxy_port(session: Session, stream: PeekableStream) -> Protocol |
         session.idle = False
     if detect(prefix) is Protocol.TLS:
         log.warning("%s speaks TLS to the proxy port; it must be configured with http:// as the proxy's scheme",
+                    session.client.peer)
+        return None
+    if prefix[:1] in _SOCKS_VERSIONS:  # no request begins like this, and the client waits for an answer
+        log.warning("%s speaks SOCKS to the proxy port; it must be configured with http:// as the proxy's scheme",
                     session.client.peer)
         return None
     return Protocol.HTTP1 if prefix else None

@@ -240,6 +240,22 @@ def test_removed_hooks_get_one_line(caplog: pytest.LogCaptureFixture) -> None:
         assert expected in message
 
 
+def test_names_that_are_nearly_hooks_get_a_line_each(caplog: pytest.LogCaptureFixture) -> None:
+    class Mistyped:
+        response = None  # a hook that is not defined is no mistake
+
+        def reqest(self, flow: Any) -> None: ...
+        def response_headers(self, flow: Any) -> None: ...
+        def respond(self, flow: Any) -> None: ...
+        def _request(self, flow: Any) -> None: ...
+        def error(self, flow: Any) -> None: ...
+
+    make(Mistyped())
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+        "reqest is no hook and is never called; did you mean request?",
+        "response_headers is no hook and is never called; did you mean responseheaders?"]
+
+
 def test_an_addon_is_in_the_chain_once() -> None:
     addon = Recorder("a", [])
     manager = make(addon)

@@ -71,6 +71,14 @@ def test_an_unknown_name_gets_the_nearest_known_one() -> None:
     assert not hasattr(options, "cuont")
 
 
+@pytest.mark.parametrize(("name", "mode"), [("listen", "regular"), ("dns", "dns")])
+def test_listeners_are_options_by_another_name_than_on_the_command_line(name: str, mode: str) -> None:
+    options = ProxyOptions()
+    options.load({name: "127.0.0.1:0"}, "config.yaml")
+    with pytest.raises(OptionsError, match=rf'did you mean "mode: \[{mode}@HOST:PORT\]"'):
+        options.check_deferred()
+
+
 def test_assignment_is_an_update() -> None:
     options = make()
     seen: list[frozenset[str]] = []

@@ -105,3 +105,12 @@ def test_what_can_never_become_valid_is_refused_at_once(raw: bytes) -> None:
     connection.receiver.feed(raw)
     with pytest.raises(ProtocolError):
         connection.pump()
+
+
+@pytest.mark.parametrize(("line", "message"), [
+    ("GET http://a.test/\u00fc HTTP/1.1", "must be percent-encoded"),
+    ("GET /a b HTTP/1.1", "a space in the request target"),
+    ("GET /a\tb HTTP/1.1", "not an HTTP/1 request"), ("rubbish", "not an HTTP/1 request"),
+])  # fmt: skip
+def test_targets_that_were_not_encoded_are_told_from_rubbish(line: str, message: str) -> None:
+    assert message in refusal(line.encode() + b"\r\nHost: a.test\r\n\r\n", request=True, step=1_000_000).message

@@ -32,6 +32,11 @@ _FAULTS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\n[^:\r\n]+\r?\n"), "a field line without a colon"),
     (re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]"), "a control character in the head"),
 )
+# What clients do that do not encode their URLs (RFC 9112 §3.2); the second one needs a version to be told from noise.
+_LINE_FAULTS: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb"[^\r\n]*[\x80-\xff]"), "a character in the request target that must be percent-encoded"),
+    (re.compile(rb"[!-~]+ [^\r\n ]+ [^\r\n]* HTTP/[0-9.]+\r\n"), "a space in the request target"),
+)
 _FOLD = re.compile(rb"\r?\n[ \t]++")
 _LINE_END = re.compile(rb"\r?\n")
 
@@ -44,7 +49,8 @@ def request_head(raw: bytes, limits: Limits) -> tuple[str, str, str, Fields]:
         raise ProtocolError(400, "a folded field line")
     line = ANY_REQUEST_LINE.match(raw)
     if line is None:
-        raise ProtocolError(400, _fault(raw, "request"))
+        fault = next((message for pattern, message in _LINE_FAULTS if pattern.match(raw)), "")
+        raise ProtocolError(400, fault or _fault(raw, "request"))
     if line[1] != b"1":
         raise ProtocolError(505, "the HTTP version is not supported")
     conn = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head)
