@@ -79,7 +79,8 @@ def _step(args: argparse.Namespace) -> TestStep:
         raise StartupError('explain needs a request, as "GET https://shop.test/cart", or --dns NAME TYPE')
     method, _, url = args.request.strip().rpartition(" ")
     if "://" not in url:
-        raise StartupError(f'"{printable(args.request)}" is no request: write a method and an absolute URL')
+        raise StartupError(f'"{printable(args.request)}" is no request: write a method and an absolute URL, '
+                           'in quotes: "GET https://shop.test/cart"')
     request = TestRequest(method.strip().upper() or "GET", url, _fields(args.header), args.data)
     return dataclasses.replace(step, request=request)
 
