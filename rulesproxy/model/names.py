@@ -32,7 +32,8 @@ def canonical_host(text: str) -> str:
     host = text.strip("[]") if text.startswith("[") and text.endswith("]") else text
     if ":" in host:
         try:
-            return str(ipaddress.IPv6Address(host))
+            address = ipaddress.IPv6Address(host)
+            return str(address.ipv4_mapped or address)  # dialling ::ffff:192.0.2.1 is dialling 192.0.2.1
         except ValueError:
             raise InvalidHost(f"{text!r} is not a host name") from None
     if not host.isascii():
