@@ -112,7 +112,12 @@ class Answer:
         pump = Pump(self._flow, response, framing, self._client.write,
                     self._head(response, framing, received))
         pump.add(ready)
-        pump.conclude(await pump.run(source))
+        try:
+            pump.conclude(await pump.run(source))
+        except Exception:
+            if not pump.begun:  # a body that is wrong from its first byte leaves room for a page
+                self.begun = None
+            raise
         await self._events.response()
         await pump.finish()
 

@@ -95,10 +95,10 @@ class Pump:
 
     `first` is the head, which leaves together with the first pieces. Pieces of a passing body go through the message's
     `stream` callable if it has one. What `run` has not written by the end of the body waits for `finish`, so that the
-    end leaves in the same write.
+    end leaves in the same write. `begun` turns true with the first write.
     """
 
-    __slots__ = ("_flow", "_framing", "_message", "_pending", "_size", "_transform", "_write")
+    __slots__ = ("_flow", "_framing", "_message", "_pending", "_size", "_transform", "_write", "begun")
 
     def __init__(self, flow: HTTPFlow, message: Message, framing: Framing, write: Callable[[bytes], Awaitable[None]],
                  first: bytes) -> None:
@@ -106,6 +106,7 @@ class Pump:
         self._message = message
         self._framing = framing
         self._write = write
+        self.begun = False
         self._transform: StreamCallable | None = message.stream if callable(message.stream) else None
         self._pending = [first]
         self._size = len(first)
@@ -154,6 +155,7 @@ class Pump:
             data = pending[0] if len(pending) == 1 else b"".join(pending)
             pending.clear()
             self._size = 0
+            self.begun = True
             await self._write(data)
 
     async def finish(self) -> None:

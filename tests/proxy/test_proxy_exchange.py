@@ -570,3 +570,18 @@ async def test_what_does_not_finish_in_the_grace_time_is_reset(make_proxy: MakeP
         writer.close()
     assert "client_disconnected" in proxy.recorder.names
     assert proxy.recorder.names.count("error") == 1
+
+
+@pytest.mark.parametrize(("body", "page"), [
+    (b"zz\r\nabc", True),
+    (b"3\r\nabc\r\n" + b"8000\r\n" + b"a" * 0x8000 + b"\r\n" + b"40000\r\n" + b"b" * 0x40000 + b"\r\nzz\r\n", False)])
+async def test_a_body_that_is_wrong_from_its_first_byte_gets_a_page(make_proxy: MakeProxy, body: bytes,
+                                                                    page: bool) -> None:
+    proxy = await make_proxy()
+    async with run_origin(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body) as origin:
+        answer = await proxy.talk(request(origin.port))
+        assert answer.count(b"HTTP/1.1 ") == 1
+        if page:
+            assert answer.startswith(b"HTTP/1.1 502 ") and b"not a chunk size line" in answer
+        else:
+            assert answer.startswith(b"HTTP/1.1 200 ") and not answer.endswith(b"0\r\n\r\n")
