@@ -23,6 +23,7 @@ from rulesproxy.certs.contexts import client_context
 from rulesproxy.certs.files import CertificateError
 from rulesproxy.model.connection import Address, Client, ConnectionState, Server, ServerConnectionHookData
 from rulesproxy.model.names import InvalidHost, authority, canonical_host, is_ip
+from rulesproxy.model.policy import NameAnswer
 from rulesproxy.model.tls import TlsData
 from rulesproxy.net.dial import DialError, dial
 from rulesproxy.net.resolve import ResolveError
@@ -86,7 +87,8 @@ class Target(NamedTuple):
     """What a request needs of a connection: equal targets can share one.
 
     `host` and `port` are what was asked for, before `server_connect` or a look-up changes where that leads. `sni` is
-    the name sent and verified (an address is verified, never sent); None: `host`.
+    the name sent and verified (an address is verified, never sent); None: `host`. `spoofed` is what rules answer for
+    the host, which may be different for another client or after an edit.
     """
 
     host: str
@@ -95,6 +97,7 @@ class Target(NamedTuple):
     sni: str | None = None
     verify: bool = True
     alpn: tuple[str, ...] = ()
+    spoofed: NameAnswer | None = None
 
     @property
     def tls(self) -> bool:

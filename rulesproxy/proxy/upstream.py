@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from rulesproxy.codecs.http1 import Limits, Receiver
 from rulesproxy.model.connection import Client, Server
 from rulesproxy.model.flow import HTTPFlow
+from rulesproxy.model.names import is_ip
 from rulesproxy.net.stream import ConnectionClosed, Stream, read_at_once
 from rulesproxy.proxy.connector import (
     Connector,
@@ -109,6 +110,10 @@ class UpstreamPool:
         `flow.server_conn` is its server from now on, also when connecting fails. Raises UpstreamError.
         """
         client = flow.client_conn
+        if not is_ip(target.host):
+            spoofed = self._addons.policy.resolve(target.host, client)
+            if spoofed is not None:  # rules without a say, the common case, cost no second target
+                target = target._replace(spoofed=spoofed)
         connection = None if fresh else self._take(target, client)
         if connection is None:
             server = flow.server_conn = Server((target.host, target.port))

@@ -133,7 +133,7 @@ async def test_spoofed_name_is_dialled_at_the_rules_address(make_stage: Callable
     async with run_origin() as origin:
         client = stage.client()
         connection = await stage.exchange(Target("spoofed.test", origin.port), stage.flow(client))
-        assert spoof.asked == [("spoofed.test", client)]
+        assert set(spoof.asked) == {("spoofed.test", client)}
         assert connection.server.address == ("spoofed.test", origin.port)
         await stage.pool.aclose()
 
