@@ -242,6 +242,8 @@ class App:
         except OSError as exc:
             raise _cannot_listen(mode, exc) from exc
         self.dns_servers.append(server)
+        if self.proxy is not None:
+            self.proxy.core.listening.add(server.address)  # not for clients of the proxy either
 
     # --- while it runs -------------------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ import asyncio
 import ipaddress
 import logging
 import secrets
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from rulesproxy.model.connection import Address
 from rulesproxy.model.dns import DNSError, DNSMessage
 from rulesproxy.model.dns_types import op_codes, response_codes
 from rulesproxy.net.dial import dial
+from rulesproxy.net.local import is_local
 from rulesproxy.net.stream import ConnectionClosed
 from rulesproxy.net.tcp import TCPStream
 from rulesproxy.net.udp import UdpExchange
@@ -163,7 +163,7 @@ class Forwarder:
 
     def _is_own(self, server: Address) -> bool:
         host, port = server
-        return any(own_port == port and (own == host or ((_is_wildcard(own) or _is_wildcard(host)) and _is_local(host)))
+        return any(own_port == port and (own == host or ((_is_wildcard(own) or _is_wildcard(host)) and is_local(host)))
                    for own, own_port in self._own)
 
     def _system_servers(self) -> list[Address]:
@@ -268,16 +268,6 @@ async def _read_exactly(stream: TCPStream, size: int) -> bytes:
 
 def _is_wildcard(host: str) -> bool:
     return host in ("0.0.0.0", "::")
-
-
-def _is_local(host: str) -> bool:
-    """Whether the address is one of this machine's: only those can be bound."""
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind((host, 0))
-    except OSError:
-        return False
-    return True
 
 
 def _show(server: Address) -> str:

@@ -16,6 +16,7 @@ from rulesproxy.certs.authority import Authority
 from rulesproxy.certs.contexts import ServerContexts
 from rulesproxy.model.connection import Address
 from rulesproxy.model.names import is_ip
+from rulesproxy.net.local import is_local
 from rulesproxy.net.resolve import Resolver
 from rulesproxy.proxy.settings import Settings
 
@@ -83,10 +84,12 @@ def _reaches(host: str, listening: Iterable[str]) -> bool:
     target = ip_address(host)
     mapped = getattr(target, "ipv4_mapped", None)
     target = mapped or target
-    # Linux connects 0.0.0.0 and :: to this machine; a wildcard listener is reached on every loopback address.
+    # Linux connects 0.0.0.0 and :: to this machine; a wildcard listener is reached on every address it has.
     local = target.is_loopback or target.is_unspecified
     for text in listening:
         own = ip_address(text)
-        if own == target or (own.is_unspecified and local) or (target.is_unspecified and own.is_loopback):
+        if own == target or (target.is_unspecified and own.is_loopback):
+            return True
+        if own.is_unspecified and (local or is_local(str(target))):
             return True
     return False
