@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ _QUIET = 0.02  # seconds of silence that end a burst of changes
 _BURST_LIMIT = 0.25  # a burst that does not end is looked at all the same
 _LOOK_ANYWAY = 2.0  # seconds: network file systems report nothing
 _BUILD_SWITCH_INTERVAL = 0.0005  # seconds: the build thread gives way to traffic this often
+_MOST_WARNINGS = 5  # shown when rules go live
 
 #: A folder and what it is: the same path may lead to another folder after a swap.
 _Folder = tuple[str, int, int]
@@ -155,7 +157,7 @@ class Reloader:
             self._options.update(rules=option_value(self.paths, rules))
         finally:
             self._installing = False
-        self.program = program
+        before, self.program = self.program, program
         old = self.state.live
         self.state.live, self.state.live_since = rules.digest, time.time()
         self.state.accepted += 1
@@ -164,6 +166,7 @@ class Reloader:
         closed = self._changed()
         if old:
             log.info("rules live: %s (was %s)%s%s", rules.digest, old, difference, _closing(closed))
+        _warn(program, before)
         if self._last_good is not None:
             self._last_good.save_later(program)
 
@@ -321,6 +324,22 @@ def _steps(path: str) -> Iterator[str]:
     while path != os.path.dirname(path):
         yield path
         path = os.path.dirname(path)
+
+
+def _warn(program: Program, before: Program | None) -> None:
+    """Say what looks wrong in the new rules and was not said of those before."""
+    known = Counter((warning.pos.file, warning.message) for warning in before.report.warnings) if before else Counter()
+    new = []
+    for warning in program.report.warnings:  # their lines may have moved, so they are told by what they say
+        said = (warning.pos.file, warning.message)
+        if known[said]:
+            known[said] -= 1
+        else:
+            new.append(warning)
+    for warning in new[:_MOST_WARNINGS]:
+        log.warning("%s: %s%s", warning.pos, warning.message, f"; {warning.help}" if warning.help else "")
+    if len(new) > _MOST_WARNINGS:
+        log.warning("and %d more such warnings: `rulesproxy check` shows them", len(new) - _MOST_WARNINGS)
 
 
 def _difference(before: Program | None, after: Program) -> str:

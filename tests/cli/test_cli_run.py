@@ -56,6 +56,17 @@ async def test_a_broken_edit_is_reported_and_changes_nothing(rules: Path, tmp_pa
         assert (await proxy.curl("http://api.test/")).out == b"one"
 
 
+async def test_what_looks_wrong_in_rules_is_said_once(rules: Path, tmp_path: Path) -> None:
+    odd = "  - {{name: {0}, match: {{host: api.test, path: '/{0}/:id'}}, action: {{respond: two}}}}\n"
+    rules.write_text(MOCK + odd.format("a"))
+    async with running("run", rules, *HTTP, cwd=tmp_path) as proxy:
+        await proxy.line('":id" is plain text in a path, not a capture; write {id}')
+        rules.write_text(MOCK + odd.format("a") + "".join(odd.format(f"b{n}") for n in range(7)))
+        await proxy.line("and 2 more such warnings")
+        said = [line for line in proxy.text.splitlines() if "plain text in a path" in line]
+        assert [line.split(f"{rules}:")[1].split(":")[0] for line in said] == ["4", "5", "6", "7", "8", "9"]
+
+
 async def test_dns_is_served_over_udp_and_tcp(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(
         "version: 1\nrules: [{name: n, match: {host: a.test}, action: {spoof_dns: {A: 192.0.2.7}}}]\n")
