@@ -192,7 +192,7 @@ def test_1_3_defaults_are_for_this_file_and_rules_may_differ() -> None:
 @pytest.mark.parametrize("key", ["stop", "on_error", "match", "action", "name"])
 def test_1_3_defaults_give_nothing_else(key: str) -> None:
     result = build_text(f"version: 1\ndefaults: {{{key}: true}}\n")
-    assert errors(result) == [f'2:12 unknown key "{key}" in a defaults']
+    assert errors(result) == [f'2:12 unknown key "{key}" in defaults']
 
 
 PROFILES = ("version: 1\nvars: {h: real.test}\nprofiles: {local: {vars: {h: local.test}}, ci: {}}\nrules:\n"
