@@ -62,6 +62,7 @@ class _Candidate:
     program: Program
     folders: frozenset[_Folder]
     difference: str
+    complaint: str  # what is wrong with it: text that takes a while to make
 
 
 class Reloader:
@@ -105,7 +106,7 @@ class Reloader:
         self._install(program, "")
         self._folders = frozenset(_folders(broken or program))
         if broken is not None:
-            self._reject(broken)
+            self._reject(broken, broken.build.render().rstrip())
 
     async def reload(self) -> bool:
         """Look at the files once. True if other rules are live now."""
@@ -123,7 +124,7 @@ class Reloader:
     def _take(self, candidate: _Candidate) -> bool:
         program = candidate.program
         if program.rules is None:
-            self._reject(program)
+            self._reject(program, candidate.complaint)
         elif program.digest == self.state.live:
             self._as_before()
         elif program.digest != self._vetoed_digest:
@@ -146,7 +147,8 @@ class Reloader:
     def _candidate(self) -> _Candidate:
         program = self.build()
         difference = "" if program is self.program else _difference(self.program, program)
-        return _Candidate(program, frozenset(_folders(program)), difference)
+        complaint = program.build.render().rstrip() if program.rules is None else ""
+        return _Candidate(program, frozenset(_folders(program)), difference, complaint)
 
     def _install(self, program: Program, difference: str) -> None:
         rules = program.rules
@@ -172,12 +174,12 @@ class Reloader:
 
     # --- refusing ------------------------------------------------------------------------------------------------
 
-    def _reject(self, program: Program) -> None:
-        seen = (tuple(sorted(program.build.inputs.items())), program.build.render())
+    def _reject(self, program: Program, complaint: str) -> None:
+        seen = (tuple(sorted(program.build.inputs.items())), complaint)
         if seen == self._rejected_inputs:
             return  # said already
         self._rejected_inputs = seen
-        self._refused(program.build.render().rstrip())
+        self._refused(complaint)
         log.error("rules not changed, %s stays live:\n%s", self.state.live, self.state.last_error)
 
     def _vetoed(self, program: Program, exc: OptionsError) -> None:

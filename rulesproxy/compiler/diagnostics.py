@@ -108,12 +108,16 @@ class _Lines:
     def get(self, pos: Position) -> str | None:
         if pos.file not in self._split:
             source = self._sources.get(pos.file, "")
+            if len(source) > _LARGE:  # looking for the line would hold up every other thread
+                return None
             text = source if isinstance(source, str) else source.decode("utf-8", "replace")
             self._split[pos.file] = LINE_BREAK.split(text.removeprefix("\ufeff"))
         lines = self._split[pos.file]
         return lines[pos.line - 1] if 0 < pos.line <= len(lines) else None
 
 
+_LARGE = 1024 * 1024
+_LONGEST_MESSAGE = 1000
 _COLORS = {Severity.ERROR: "\x1b[1;31m", Severity.WARNING: "\x1b[1;33m"}
 _BOLD, _BLUE, _RESET = "\x1b[1m", "\x1b[1;34m", "\x1b[0m"
 
@@ -123,11 +127,15 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def _shortened(message: str) -> str:
+    return message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "…"
+
+
 def _render(diagnostic: Diagnostic, lines: _Lines, color: bool) -> str:
     paint = _COLORS[diagnostic.severity] if color else ""
     bold, blue, reset = (_BOLD, _BLUE, _RESET) if color else ("", "", "")
     code = f" [{diagnostic.code}]" if diagnostic.severity is Severity.WARNING and diagnostic.code else ""
-    where, message = printable(str(diagnostic.pos)), printable(diagnostic.message)
+    where, message = printable(str(diagnostic.pos)), printable(_shortened(diagnostic.message))
     out = [f"{bold}{where}:{reset} {paint}{diagnostic.severity}{reset}{code}: {bold}{message}{reset}"]
     out += _excerpt(diagnostic.pos, lines, paint, reset)
     for note in diagnostic.notes:
