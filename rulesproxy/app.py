@@ -271,7 +271,7 @@ class App:
             "last_reload": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(reload.live_since)),
             "reloads": max(0, reload.accepted - 1),
             "rejected": reload.rejected,
-            "last_error": reload.last_error,
+            "last_error": _without_excerpts(reload.last_error),
             "unnamed_relays": self.proxy.core.unnamed_relays if self.proxy is not None else 0,
         }
 
@@ -292,6 +292,11 @@ class App:
         if self.addresses:
             log.info("http://%s/ through the proxy has the certificate to trust and the state of the rules; "
                      "`rulesproxy ca` says how", VIRTUAL_HOST)
+
+
+def _without_excerpts(diagnostics: str) -> str:
+    """What is wrong and where, for whoever can use the proxy: not the lines of the files themselves."""
+    return "\n".join(line for line in diagnostics.splitlines() if line and not line[0].isspace())
 
 
 # --- the event loop ---------------------------------------------------------------------------------------------

@@ -86,6 +86,7 @@ async def test_the_status_page_tells_of_rules_and_failures(rules: Path, tmp_path
         assert state["rules"] == [{"name": "mock", "source": f"{rules}:3", "failures": 0}]
         assert (state["reloads"], state["rejected"]) == (0, 1)
         assert "unknown key" in state["last_error"]
+        assert "\n" not in state["last_error"]  # the place and the mistake, not the lines of the file
 
 
 async def test_every_listener_asked_for_runs(rules: Path, tmp_path: Path) -> None:
