@@ -58,8 +58,7 @@ async def bystander(proxy: RunningProxy, port: int) -> AsyncIterator[list[float]
         await asyncio.wait((task,))
     assert task.cancelled(), task.exception()
     assert took
-    # Not the very slowest: this machine has others to serve too.
-    assert sorted(took)[len(took) * 95 // 100] < 0.5
+    assert max(took) < 0.5
 
 
 async def drip(writer: asyncio.StreamWriter, data: bytes, until: asyncio.Future[bytes]) -> None:
