@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from rulesproxy.model.names import host_for_url
+
 
 class Drop(enum.Enum):
     """End the exchange without an answer (rule-language 3.1)."""
@@ -29,6 +31,22 @@ class Route:
     sni: str | None = None
     verify: bool = True
     rule: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Via:
+    """Another proxy to go through. `scheme` is `http`, `https` (TLS to that proxy) or `socks5`; `auth` its user and
+    password. Connections through different users are never shared.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    auth: tuple[str, str] | None = field(default=None, repr=False)
+    rule: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{host_for_url(self.host)}:{self.port}"
 
 
 @dataclass(slots=True)

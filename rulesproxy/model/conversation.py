@@ -1,0 +1,67 @@
+"""Messages of long-lived flows (WebSocket, TCP, UDP), and how handlers and rules speak into such a flow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+#: How many messages a flow remembers unless `kept` says otherwise.
+MESSAGES_KEPT = 100
+
+
+class ConversationMessage:
+    """One message. `content` may be changed, `drop()` keeps it from going on. `injected`: no peer sent it."""
+
+    __slots__ = ("content", "dropped", "from_client", "injected", "timestamp")
+
+    def __init__(self, from_client: bool, content: bytes, timestamp: float | None = None, *,
+                 injected: bool = False) -> None:
+        self.from_client = from_client
+        self.content = content
+        self.timestamp = time.time() if timestamp is None else timestamp
+        self.dropped = False
+        self.injected = injected
+
+    def drop(self) -> None:
+        self.dropped = True
+
+    def __repr__(self) -> str:
+        return f"{'->' if self.from_client else '<-'} {self.content!r}"
+
+
+M = TypeVar("M", bound=ConversationMessage)
+
+
+class Conversation(Generic[M]):
+    """Mixed into what holds messages, which calls `_begin`. No slots: such flows are few and live long.
+
+    `messages` holds the latest `kept` messages (None: all); the last one is the one a handler is called for. What is
+    injected waits in `outbox` until the proxy core, told through `on_speak`, has sent it.
+    """
+
+    def _begin(self) -> None:
+        self.messages: list[M] = []
+        self.kept: int | None = MESSAGES_KEPT
+        self.outbox: list[M] = []
+        self.on_speak: Callable[[], None] | None = None
+
+    def remember(self, message: M) -> None:
+        """Append a message and forget what is older than the latest `kept`."""
+        messages, kept = self.messages, self.kept
+        messages.append(message)
+        if kept is not None and len(messages) > 2 * max(kept, 1):  # twice, so that it is not moved every time
+            del messages[:-max(kept, 1)]
+
+    def speak(self, message: M) -> None:
+        """Queue a message of our own: as if from the client or from the server, as `message.from_client` says.
+
+        It goes out after the message in hand, through the message hook like any other, marked `injected`.
+        """
+        message.injected = True
+        self.outbox.append(message)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.on_speak is not None:
+            self.on_speak()
