@@ -84,8 +84,8 @@ class Flow:
 class HTTPFlow(Flow):
     """One HTTP exchange.
 
-    `route`, `via`, `drop`, `pacing` and `local_file` are decisions as data: set by rules (or addons), carried out by the
-    proxy core. `rule` names the rule that answered, for pages and logs. `body_overflow` is the phase whose body was
+    `route`, `via`, `drop`, `pacing` and `local_file` are decisions as data: set by rules (or addons), carried out by
+    the core. `rule` names the rule that answered, for pages and logs. `body_overflow` is the phase whose body was
     wanted whole but is larger than `rule_body_limit`: the `request` (`response`) hook fires before such a body, with
     `raw_content` None, and the body streams unless the hook answers.
     """
