@@ -10,34 +10,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from rulesproxy.codecs.http1 import (
-    Framing,
-    FramingKind,
-    RequestHead,
-    ResponseHead,
-    serialize_response,
-    strip_hop_by_hop,
-)
+from rulesproxy.codecs.http1 import Framing, FramingKind, RequestHead
 from rulesproxy.model.effects import LocalFile
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.http import Response
-from rulesproxy.proxy.bodies import BodySource, PieceSource, Pump
+from rulesproxy.net.peek import PeekableStream
+from rulesproxy.proxy.bodies import PieceSource, Pump, send_whole
 from rulesproxy.proxy.framing import (
-    CLOSE_FIELD,
     NO_BODY,
     NOTHING_RECEIVED,
     AskedParts,
     Received,
     ReceivedParts,
     is_bodyless,
-    outgoing_response_fields,
     sized,
     streamed_framing,
     whole_response_framing,
 )
-from rulesproxy.proxy.http1 import ClientGone, ClientSide
 from rulesproxy.proxy.http_hooks import FlowEvents
 from rulesproxy.proxy.local_file import open_local_file
+from rulesproxy.proxy.sides import BodySource, ClientGone, ClientSide, MessageWriter
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session
@@ -69,11 +61,6 @@ class Answer:
     def is_bodyless(self, response: Response) -> bool:
         """True if the client takes no body with this answer, whatever the request became on the way to the origin."""
         return is_bodyless(self._asked.method, response.status_code)
-
-    async def interim(self, head: ResponseHead) -> None:
-        """Pass a 1xx on. HTTP/1.0 knows none (RFC 9110 §15.2)."""
-        if not self._asked.is_http10:
-            await self._client.write(serialize_response(head.status, head.reason, strip_hop_by_hop(head.fields)))
 
     async def whole(self) -> None:
         """Send `flow.response` with the body it has in memory, after `response`; or the file to send instead."""
@@ -109,8 +96,7 @@ class Answer:
         the end is sent, so that it may still change the trailers."""
         framing = streamed_framing(received.framing, transformed=callable(response.stream),
                                    http10=self._asked.is_http10)
-        pump = Pump(self._flow, response, framing, self._client.write,
-                    self._head(response, framing, received))
+        pump = Pump(self._flow, response, self._begin(response, framing, received))
         pump.add(ready)
         try:
             pump.conclude(await pump.run(source))
@@ -121,12 +107,11 @@ class Answer:
         await self._events.response()
         await pump.finish()
 
-    async def switch(self, response: Response) -> None:
-        """Send the head of a 101. The connection is no longer HTTP afterwards."""
+    async def switch(self, response: Response) -> PeekableStream:
+        """Send the head of a 101: the stream on which the client speaks something else from now on."""
         self.keep_alive = False
         self.begun = NO_BODY
-        fields = outgoing_response_fields(self._asked, response, NO_BODY, keep_upgrade=True)
-        await self._client.write(serialize_response(response.status_code, response.reason, fields))
+        return await self._client.switch(response)
 
     async def page(self, page: Response) -> None:
         """Send a page of the proxy's own; no hook fires for it. A client that left does not get it."""
@@ -139,24 +124,21 @@ class Answer:
         """End the connection so that an answer that was begun is not taken for complete."""
         self.keep_alive = False
         if self.begun is not None and self.begun.kind is FramingKind.UNTIL_CLOSE:
-            self._client.stream.abort()
+            self._client.abort()
         else:
-            await self._client.stream.aclose()
+            await self._client.end()
 
     async def _send(self, response: Response) -> None:
         framing = whole_response_framing(self._asked, response)
-        head = self._head(response, framing)
+        writer = self._begin(response, framing)
         if framing.kind is FramingKind.NONE:
-            await self._client.write(head)
+            await writer.finish([], ())
         else:
-            await Pump(self._flow, response, framing, self._client.write, head).send_whole()
+            await send_whole(writer, response)
 
-    def _head(self, response: Response, framing: Framing, received: Received = NOTHING_RECEIVED) -> bytes:
-        fields = outgoing_response_fields(self._asked, response, framing, received)
+    def _begin(self, response: Response, framing: Framing, received: Received = NOTHING_RECEIVED) -> MessageWriter:
         if framing.kind is FramingKind.UNTIL_CLOSE or self._session.ending:
             self.keep_alive = False
-        if not self.keep_alive:
-            fields = (*fields, CLOSE_FIELD)
-        head = serialize_response(response.status_code, response.reason, fields)
+        writer = self._client.begin(response, framing, received, last=not self.keep_alive)
         self.begun = framing
-        return head
+        return writer

@@ -7,28 +7,18 @@ stream is on its way when it arrives, and a slow reader holds up the source.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterator, Iterable
+from typing import NamedTuple
 
 from rulesproxy.codecs.http1 import EndOfBody, Framing, FramingKind
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.headers import Headers
 from rulesproxy.model.http import Message, StreamCallable
-from rulesproxy.proxy.framing import encoded, ending
 from rulesproxy.proxy.http_hooks import Stopped
+from rulesproxy.proxy.sides import BodySource, MessageWriter
 
 #: Pieces are joined up to this size before they are written.
 WRITE_SIZE = 64 * 1024
-
-
-class BodySource(Protocol):
-    """ClientSide, OriginSide, or a file."""
-
-    def ready_piece(self) -> bytes | EndOfBody | None:
-        """What is here already; None: only waiting helps."""
-        ...
-
-    async def next_piece(self) -> bytes | EndOfBody: ...
 
 
 class PieceSource:
@@ -45,6 +35,9 @@ class PieceSource:
             if piece:
                 return piece
         return EndOfBody()
+
+    def consumed(self) -> None:
+        """Nothing to do: the iterator is asked when there is room."""
 
 
 class Collected(NamedTuple):
@@ -72,6 +65,7 @@ async def collect(source: BodySource, framing: Framing, limit: int) -> Collected
         if isinstance(piece, EndOfBody):
             return Collected([bytes(body)], piece)
         body += piece
+        source.consumed()
     return Collected([bytes(body)], None)
 
 
@@ -91,34 +85,30 @@ def take_ready(source: BodySource) -> Collected:
 
 
 class Pump:
-    """Carries one body to one writer, framed.
+    """Carries one passing body to one writer.
 
-    `first` is the head, which leaves together with the first pieces. Pieces of a passing body go through the message's
-    `stream` callable if it has one. What `run` has not written by the end of the body waits for `finish`, so that the
-    end leaves in the same write. `begun` turns true with the first write.
+    Pieces go through the message's `stream` callable if it has one. What `run` has not written by the end of the body
+    waits for `finish`, so that the end leaves in the same write. `begun` turns true with the first write.
     """
 
-    __slots__ = ("_flow", "_framing", "_message", "_pending", "_size", "_transform", "_write", "begun")
+    __slots__ = ("_flow", "_message", "_pending", "_size", "_transform", "_writer", "begun")
 
-    def __init__(self, flow: HTTPFlow, message: Message, framing: Framing, write: Callable[[bytes], Awaitable[None]],
-                 first: bytes) -> None:
+    def __init__(self, flow: HTTPFlow, message: Message, writer: MessageWriter) -> None:
         self._flow = flow
         self._message = message
-        self._framing = framing
-        self._write = write
+        self._writer = writer
         self.begun = False
         self._transform: StreamCallable | None = message.stream if callable(message.stream) else None
-        self._pending = [first]
-        self._size = len(first)
+        self._pending: list[bytes] = []
+        self._size = 0
 
     def add(self, pieces: Iterable[bytes]) -> None:
-        """Queue pieces of a passing body for the next write."""
+        """Queue pieces for the next write."""
         for piece in pieces:
             self._queue(piece if self._transform is None else transformed(self._transform, piece))
 
     def _queue(self, data: bytes) -> None:
         if data:
-            data = encoded(self._framing, data)
             self._pending.append(data)
             self._size += len(data)
 
@@ -127,7 +117,8 @@ class Pump:
         while True:
             piece = source.ready_piece()
             if piece is None:
-                await self.flush()
+                if self._pending or not self.begun:  # the head leaves also when nothing follows yet
+                    await self._flush(source)
                 piece = await source.next_piece()
             if isinstance(piece, EndOfBody):
                 return piece
@@ -135,36 +126,33 @@ class Pump:
                 raise Stopped
             self._queue(piece if self._transform is None else transformed(self._transform, piece))
             if self._size >= WRITE_SIZE:
-                await self.flush()
+                await self._flush(source)
 
     def conclude(self, end: EndOfBody) -> None:
-        """The passing body is over: take its trailers over, and what the callable may have held back."""
+        """The body is over: take its trailers over, and what the callable may have held back."""
         if end.trailers:
             self._message.trailers = Headers(end.trailers)
         if self._transform is not None:
             self._queue(transformed(self._transform, b""))
 
-    async def send_whole(self) -> None:
-        """Send the body the message has in memory."""
-        self._queue(self._message.raw_content or b"")
-        await self.finish()
-
-    async def flush(self) -> None:
-        pending = self._pending
-        if pending:
-            data = pending[0] if len(pending) == 1 else b"".join(pending)
-            pending.clear()
-            self._size = 0
-            self.begun = True
-            await self._write(data)
+    async def _flush(self, source: BodySource) -> None:
+        pending, self._pending = self._pending, []
+        self._size = 0
+        self.begun = True
+        await self._writer.send(pending)
+        source.consumed()
 
     async def finish(self) -> None:
         """Write what is left and the end of the body, with the trailers the message has now."""
+        self.begun = True
         trailers = self._message.trailers
-        end = ending(self._framing, trailers.fields if trailers is not None else ())
-        if end:
-            self._pending.append(end)
-        await self.flush()
+        await self._writer.finish(self._pending, trailers.fields if trailers is not None else ())
+
+
+async def send_whole(writer: MessageWriter, message: Message) -> None:
+    """Send a message with the body it has in memory, and its trailers."""
+    body, trailers = message.raw_content, message.trailers
+    await writer.finish([body] if body else [], trailers.fields if trailers is not None else ())
 
 
 def transformed(transform: StreamCallable, piece: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """CONNECT: a tunnel is asked for.
 
-In: the head of a CONNECT request. Out: a `Scope` for what comes through the tunnel, or None when it was refused (the
+In: the head of a CONNECT request. Out: the stream in the tunnel and its `Scope`, or None when it was refused (the
 answer is sent by then). Nothing is dialled here: what comes first through the tunnel decides whether the server is
 needed at all.
 """
@@ -22,9 +22,10 @@ from rulesproxy.model.http import Request, Response
 from rulesproxy.model.names import host_for_url
 from rulesproxy.model.pages import error_response
 from rulesproxy.model.tls import Tunnel
-from rulesproxy.proxy.http1 import ClientGone, ClientSide
+from rulesproxy.net.peek import PeekableStream
 from rulesproxy.proxy.refusal import send_page
 from rulesproxy.proxy.scope import Scope
+from rulesproxy.proxy.sides import ClientGone, ClientSide
 from rulesproxy.proxy.virtual_host import VIRTUAL_HOST
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rulesproxy")
 
-_ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _FOREVER = 1 << 62
 
 
@@ -57,7 +57,8 @@ class HttpConnectErrorHook(Hook):
     flow: HTTPFlow
 
 
-async def open_tunnel(session: Session, client: ClientSide, head: RequestHead, identity: Identity) -> Scope | None:
+async def open_tunnel(session: Session, client: ClientSide, head: RequestHead,
+                      identity: Identity) -> tuple[PeekableStream, Scope] | None:
     """Answer a CONNECT. None: refused, and the connection goes on if `head.keep_alive` and it is still open."""
     host, port = identity.host, identity.port
     flow = HTTPFlow(session.client, Server((host, port)))
@@ -78,7 +79,7 @@ async def open_tunnel(session: Session, client: ClientSide, head: RequestHead, i
         return None
     flow.response = flow.response or Response(200, "Connection established", Headers(), b"")
     try:
-        await client.write(_ESTABLISHED)
+        stream = await client.switch(Response(200, "Connection established", Headers(), b""))
     except ClientGone as exc:
         flow.error = Error(str(exc))
         await _refuse(session, client, head, flow)
@@ -88,8 +89,8 @@ async def open_tunnel(session: Session, client: ClientSide, head: RequestHead, i
         await addons.fire(HttpConnectedHook(flow))
     tunnel = Tunnel(session.client, host, port, pinned=flow.pinned)
     session.granted(tunnel, flow.route if flow.route is not None and flow.route.rule else None)
-    return Scope(tunnel=tunnel,
-                 destination=(flow.request.host, flow.request.port), name=host, route=flow.route)
+    return stream, Scope(tunnel=tunnel, destination=(flow.request.host, flow.request.port), name=host,
+                         route=flow.route)
 
 
 def _success(response: Response) -> bool:
@@ -111,6 +112,6 @@ async def _refuse(session: Session, client: ClientSide, head: RequestHead, flow:
     if flow.drop is Drop.HANG:
         await client.discard_input(_FOREVER, session.core.settings.idle_timeout)
     if flow.drop is Drop.RESET:
-        client.stream.abort()
+        client.abort()
     else:
-        await client.stream.aclose()
+        await client.end()

@@ -25,14 +25,13 @@ from rulesproxy.codecs.http1 import (
     ProtocolError,
     RequestHead,
     ResponseHead,
-    serialize_request,
 )
 from rulesproxy.model.effects import Drop
 from rulesproxy.model.flow import Error, HTTPFlow
 from rulesproxy.model.headers import Headers
 from rulesproxy.model.http import Message, Response
 from rulesproxy.proxy.answer import Answer
-from rulesproxy.proxy.bodies import BodySource, PieceSource, Pump, collect, take_ready
+from rulesproxy.proxy.bodies import PieceSource, Pump, collect, send_whole, take_ready
 from rulesproxy.proxy.failures import error_page, log_failure
 from rulesproxy.proxy.framing import (
     NOTHING_RECEIVED,
@@ -41,17 +40,16 @@ from rulesproxy.proxy.framing import (
     asks_for_websocket,
     is_bodyless,
     is_endless,
-    outgoing_request_fields,
     received_fields,
     sized,
     streamed_framing,
     whole_request_framing,
 )
-from rulesproxy.proxy.http1 import CONTINUE, ClientGone, ClientSide, OriginSide, StaleConnection
+from rulesproxy.proxy.http1 import Http1Origin
 from rulesproxy.proxy.http_hooks import FlowEvents, Stopped
 from rulesproxy.proxy.local_file import open_local_file
-from rulesproxy.proxy.relay import relay_upgraded
 from rulesproxy.proxy.scope import Scope
+from rulesproxy.proxy.sides import BodySource, ClientGone, ClientSide, OriginSide, StaleConnection
 from rulesproxy.proxy.upload import Upload
 from rulesproxy.proxy.upstream import UpstreamError
 
@@ -153,8 +151,8 @@ class Exchange:
         return not is_endless(message.headers.get("content-type"))
 
     async def _collect_request(self) -> None:
-        if self._client_waits:
-            await self._client.write(CONTINUE)
+        if self._client.waits_for_continue:
+            await self._client.say_continue()
         body = await collect(self._client, self._head.framing, self._core.settings.rule_body_limit)
         if body.end is not None:
             body.store(self._flow.request)
@@ -162,11 +160,6 @@ class Exchange:
             self._too_large = body.pieces
             self._flow.body_overflow = "request"
             log.warning("%s: the request body is larger than rule_body_limit, so it streams", self._flow.request.url)
-
-    @property
-    def _client_waits(self) -> bool:
-        """The client wants to be told before it sends the body (RFC 9110 §10.1.1)."""
-        return self._head.expect_continue and not self._client.body_begun and not self._client.receiver.has_data
 
     # --- answers that need no origin --------------------------------------------------------------------------
 
@@ -189,7 +182,7 @@ class Exchange:
             await local.pieces.aclose()
 
     def _can_drain(self) -> bool:
-        if self._client_waits:
+        if self._client.waits_for_continue:
             return False  # the body may follow or not
         framing = self._head.framing
         return framing.kind is not FramingKind.LENGTH or framing.length <= DRAIN_LIMIT
@@ -212,7 +205,7 @@ class Exchange:
         fresh = False
         while True:
             connection = await self._session.watchdog.wait(core.upstream.acquire(flow, target, fresh=fresh))
-            origin = self._origin = OriginSide(connection, self._session)
+            origin = self._origin = Http1Origin(connection, self._session)
             try:
                 await self._send_request(origin)
                 return await self._final_head(origin)
@@ -230,18 +223,15 @@ class Exchange:
             framing = whole_request_framing(request)
         else:
             framing = streamed_framing(self._head.framing, transformed=callable(request.stream), http10=False)
-        head = serialize_request(request.method, request.path, outgoing_request_fields(
+        writer = origin.begin(
             request, framing, self._head,
             host=route.host_header if route is not None else None,
             drop_expect=self._head.expect_continue and (whole or self._flow.body_overflow is not None),
-            keep_upgrade=self._upgrade))
-        if framing.kind is FramingKind.NONE:
-            await origin.write(head)
-            return
-        pump = Pump(self._flow, request, framing, origin.write, head)
+            upgrade=self._upgrade)
         if whole:
-            await pump.send_whole()
+            await send_whole(writer, request)
             return
+        pump = Pump(self._flow, request, writer)
         pump.add(self._too_large)
         ready = take_ready(self._client)
         pump.add(ready.pieces)
@@ -272,7 +262,7 @@ class Exchange:
             if head.status == 101:
                 raise UpstreamError("the server switched protocols without being asked", title="Invalid answer")
             if head.status != 100 or request.raw_content is None:  # else nobody waits for it any more
-                await self._answer.interim(head)
+                await self._client.interim(head)
         raise UpstreamError("the server sent interim answers without end", title="Invalid answer")
 
     # --- the response -----------------------------------------------------------------------------------------
@@ -322,9 +312,8 @@ class Exchange:
     async def _switch_protocols(self, response: Response, origin: OriginSide) -> None:
         """From here on both sides speak something else, which is passed on untouched."""
         await self._events.response()
-        await self._answer.switch(response)
-        origin.complete = False
-        await relay_upgraded(self._session, self._client, origin)
+        client = await self._answer.switch(response)
+        await self._session.splice(client, origin.switched())
 
     # --- the end ----------------------------------------------------------------------------------------------
 
@@ -332,7 +321,7 @@ class Exchange:
         """The answer is out: see to what is left of the request."""
         upload, client, answer = self._upload, self._client, self._answer
         if upload is not None:
-            if self._origin is not None and self._origin.reusable and not self._client_waits:
+            if self._origin is not None and self._origin.reusable and not self._client.waits_for_continue:
                 await upload.settle()
             await upload.cancel()
             answer.keep_alive &= client.body_complete
@@ -393,7 +382,7 @@ class Exchange:
         log.info("%s: %s", flow.request.url, flow.error)
         await self._events.error()
         if flow.drop is Drop.RESET:
-            client.stream.abort()
+            client.abort()
         elif flow.drop is Drop.HANG:
             await client.discard_input(sys.maxsize, self._core.settings.idle_timeout)
         await self._answer.cut()

@@ -8,8 +8,8 @@ from rulesproxy.codecs.http1 import ProtocolError
 from rulesproxy.model.effects import Route
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.http import Request, Response
-from rulesproxy.proxy.http1 import ClientGone
 from rulesproxy.proxy.pages import error_response, upstream_error_response
+from rulesproxy.proxy.sides import ClientGone
 from rulesproxy.proxy.upstream import UpstreamError
 
 log = logging.getLogger("rulesproxy")

@@ -13,9 +13,6 @@ from rulesproxy.codecs.http1 import (
     Framing,
     FramingKind,
     ResponseHead,
-    encode_chunk,
-    encode_last_chunk,
-    safe_trailers,
     strip_hop_by_hop,
     without_named,
 )
@@ -176,18 +173,6 @@ def with_host(fields: Fields, host: bytes) -> Fields:
     place, name = (lines[0][0], lines[0][1][0]) if lines else (0, b"Host")
     rest = _without(fields, [field for _, field in lines])
     return (*rest[:place], (name, host), *rest[place:])
-
-
-def encoded(framing: Framing, piece: bytes) -> bytes:
-    """One piece of a body as it goes out."""
-    return encode_chunk(piece) if framing.kind is FramingKind.CHUNKED else piece
-
-
-def ending(framing: Framing, trailers: Fields) -> bytes:
-    """What follows the last piece of a body."""
-    if framing.kind is not FramingKind.CHUNKED:
-        return b""
-    return encode_last_chunk(safe_trailers(trailers) if trailers else ())
 
 
 def _bodyless_fields(fields: Fields, asked: Asked, response: Response) -> Fields:

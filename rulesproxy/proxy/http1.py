@@ -1,18 +1,44 @@
-"""The two ends of an exchange over HTTP/1: the client's connection and the origin's.
+"""The two ends of an exchange (sides.py) over HTTP/1: the client's connection and the origin's.
 
-`ClientSide` reads requests and writes answers, `OriginSide` writes requests and reads answers. Both join a stream, a
-codec and a watchdog, and turn whatever goes wrong on their side into that side's one exception: ProtocolError (the
-client broke HTTP, or was too slow) and ClientGone here, UpstreamError there. They know nothing of flows and hooks.
+`Http1Client` reads requests and writes answers, one after the other; `Http1Origin` writes a request and reads its
+answer. Both join a stream, a codec and a watchdog. They know nothing of flows and hooks.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from rulesproxy.codecs.http1 import EndOfBody, FramingKind, ProtocolError, Receiver, RequestHead, ResponseHead
+from rulesproxy.codecs.http1 import (
+    EndOfBody,
+    Framing,
+    FramingKind,
+    ProtocolError,
+    Receiver,
+    RequestHead,
+    ResponseHead,
+    encode_chunk,
+    encode_last_chunk,
+    safe_trailers,
+    serialize_request,
+    serialize_response,
+    strip_hop_by_hop,
+)
+from rulesproxy.model.headers import Fields
+from rulesproxy.model.http import Request, Response
+from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import ConnectionClosed, Stream, read_at_once
 from rulesproxy.net.tls import TLSStream
+from rulesproxy.proxy.framing import (
+    CLOSE_FIELD,
+    NO_BODY,
+    AskedParts,
+    Received,
+    outgoing_request_fields,
+    outgoing_response_fields,
+)
+from rulesproxy.proxy.sides import ClientGone, StaleConnection
 from rulesproxy.proxy.upstream import UpstreamConnection, UpstreamError
 
 if TYPE_CHECKING:
@@ -25,23 +51,43 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 PROGRESS = 1024
 
 
-class ClientGone(Exception):
-    """The client closed or reset its connection before the exchange was over."""
+_UNREAD = AskedParts("GET", False)
 
 
-class StaleConnection(UpstreamError):
-    """The origin closed the connection without a byte of an answer: the request may not have been seen."""
+class Http1Writer:
+    """One message on its way out (see `MessageWriter`), framed."""
+
+    __slots__ = ("_first", "_framing", "_write")
+
+    def __init__(self, first: bytes, framing: Framing, write: Callable[[bytes], Awaitable[None]]) -> None:
+        self._first = first
+        self._framing = framing
+        self._write = write
+
+    async def send(self, pieces: list[bytes]) -> None:
+        await self._write(self._encoded(pieces))
+
+    async def finish(self, pieces: list[bytes], trailers: Fields) -> None:
+        data = self._encoded(pieces)
+        if self._framing.kind is FramingKind.CHUNKED:
+            data += encode_last_chunk(safe_trailers(trailers) if trailers else ())
+        if data:
+            await self._write(data)
+
+    def _encoded(self, pieces: list[bytes]) -> bytes:
+        first, self._first = self._first, b""
+        if pieces and self._framing.kind is FramingKind.CHUNKED:
+            pieces = [encode_chunk(pieces[0] if len(pieces) == 1 else b"".join(pieces))]
+        if not first:
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join((first, *pieces)) if pieces else first
 
 
-class ClientSide:
-    """The client's HTTP/1 connection, one message after the other.
+class Http1Client:
+    """The client's HTTP/1 connection: a `ClientSide`, one exchange after the other."""
 
-    `reading` is the watchdog of the task that reads bodies, `writing` of the one that answers: the same task, unless
-    a body is uploaded while the answer comes.
-    """
-
-    __slots__ = ("_body_owed", "_body_patience", "_body_sized", "body_begun", "body_complete", "reading", "receiver",
-                 "session", "settings", "stream", "writing")
+    __slots__ = ("_asked", "_body_begun", "_body_owed", "_body_patience", "_body_sized", "_expect_continue",
+                 "body_complete", "reading", "receiver", "session", "settings", "stream", "writing")
 
     def __init__(self, stream: Stream, session: Session) -> None:
         self.stream = stream
@@ -49,9 +95,11 @@ class ClientSide:
         self.settings = session.core.settings
         self.receiver = Receiver(self.settings.limits)
         self.reading = self.writing = session.watchdog
-        #: True once something of the body of the request in hand was read, and once its end was.
-        self.body_begun = False
+        #: True once the end of the body of the request in hand was read.
         self.body_complete = True
+        self._asked = _UNREAD
+        self._expect_continue = False
+        self._body_begun = False
         self._body_sized = False
         self._body_owed = 0  # bytes to come before the patience is renewed
         self._body_patience = 0.0  # seconds
@@ -59,12 +107,18 @@ class ClientSide:
     async def next_request(self) -> RequestHead | None:
         """The next request head; None when the client is done or was idle too long. Raises ProtocolError."""
         receiver = self.receiver
+        self._asked = _UNREAD
         head = receiver.next_request() if receiver.has_data else None
         if head is None:
             head = await self._wait_for_request()
-        self.body_begun = self.body_complete = head is not None and head.framing.kind is FramingKind.NONE
+            if head is None:
+                return None
+        # What the answer is framed by, whatever becomes of the request on its way to the origin.
+        self._asked = AskedParts(head.method, head.version == "HTTP/1.0")
+        self._expect_continue = head.expect_continue
+        self._body_begun = self.body_complete = head.framing.kind is FramingKind.NONE
         if not self.body_complete:
-            self._body_sized = head is not None and head.framing.kind is FramingKind.LENGTH
+            self._body_sized = head.framing.kind is FramingKind.LENGTH
             self._body_owed = 0
         return head
 
@@ -102,7 +156,7 @@ class ClientSide:
         """The next piece of the body if it is here already. Raises ProtocolError."""
         piece = self.receiver.next_body()
         if piece is not None:
-            self.body_begun = True
+            self._body_begun = True
             if isinstance(piece, EndOfBody):
                 self.body_complete = True
         return piece
@@ -136,6 +190,39 @@ class ClientSide:
         self._body_patience -= reading.now() - begun
         self._body_owed -= len(data)
         return data
+
+    def consumed(self) -> None:
+        """Nothing to do: what is not read waits in the connection."""
+
+    @property
+    def waits_for_continue(self) -> bool:
+        return self._expect_continue and not self._body_begun and not self.receiver.has_data
+
+    async def say_continue(self) -> None:
+        await self.write(CONTINUE)
+
+    async def interim(self, head: ResponseHead) -> None:
+        if not self._asked.is_http10:  # it knows none (RFC 9110 §15.2)
+            await self.write(serialize_response(head.status, head.reason, strip_hop_by_hop(head.fields)))
+
+    def begin(self, response: Response, framing: Framing, received: Received, *, last: bool) -> Http1Writer:
+        fields = outgoing_response_fields(self._asked, response, framing, received)
+        if last:
+            fields = (*fields, CLOSE_FIELD)
+        return Http1Writer(serialize_response(response.status_code, response.reason, fields), framing, self.write)
+
+    async def switch(self, response: Response) -> PeekableStream:
+        fields = outgoing_response_fields(self._asked, response, NO_BODY, keep_upgrade=True)
+        await self.write(serialize_response(response.status_code, response.reason, fields))
+        stream = PeekableStream(self.stream)
+        stream.unread(self.receiver.take_rest())
+        return stream
+
+    async def end(self) -> None:
+        await self.stream.aclose()
+
+    def abort(self) -> None:
+        self.stream.abort()
 
     async def write(self, data: bytes) -> None:
         """Raises ClientGone, also when the client does not take what it asked for."""
@@ -191,8 +278,8 @@ class ClientSide:
             self.reading.disarm()
 
 
-class OriginSide:
-    """The origin's HTTP/1 connection for one exchange."""
+class Http1Origin:
+    """The origin's HTTP/1 connection: an `OriginSide` for one exchange."""
 
     __slots__ = ("complete", "connection", "head", "patience", "reading", "receiver", "settings", "stream", "writing")
 
@@ -211,6 +298,24 @@ class OriginSide:
     @property
     def reusable(self) -> bool:
         return self.complete and self.head is not None and self.head.keep_alive
+
+    def consumed(self) -> None:
+        """Nothing to do: what is not read waits in the connection."""
+
+    def begin(self, request: Request, framing: Framing, received: Received, *, host: str | None, drop_expect: bool,
+              upgrade: bool) -> Http1Writer:
+        fields = outgoing_request_fields(request, framing, received, host=host, drop_expect=drop_expect,
+                                         keep_upgrade=upgrade)
+        return Http1Writer(serialize_request(request.method, request.path, fields), framing, self.write)
+
+    def switched(self) -> PeekableStream:
+        self.complete = False
+        stream = PeekableStream(self.stream)
+        stream.unread(self.receiver.take_rest())
+        return stream
+
+    def abort(self) -> None:
+        self.stream.abort()
 
     async def write(self, data: bytes) -> None:
         """Raises StaleConnection if the origin closed, UpstreamError if it does not read."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from rulesproxy.codecs.http1 import FramingKind, Identity, ProtocolError, RequestHead, serialize_response
-from rulesproxy.model.headers import Headers
+from rulesproxy.codecs.http1 import FramingKind, Identity, ProtocolError, RequestHead
 from rulesproxy.model.http import Request, Response
 from rulesproxy.model.pages import error_response
+from rulesproxy.proxy.bodies import send_whole
 from rulesproxy.proxy.failures import error_page
-from rulesproxy.proxy.framing import CLOSE_FIELD, outgoing_response_fields, whole_response_framing
-from rulesproxy.proxy.http1 import ClientSide
+from rulesproxy.proxy.framing import NOTHING_RECEIVED, AskedParts, whole_response_framing
 from rulesproxy.proxy.scope import Scope
+from rulesproxy.proxy.sides import ClientSide
 from rulesproxy.proxy.virtual_host import VIRTUAL_HOST
 
 if TYPE_CHECKING:
@@ -26,15 +26,14 @@ async def send_page(session: Session, client: ClientSide, head: RequestHead | No
 
     Without `head` the request could not be read, so the connection is over. Raises ClientGone.
     """
-    method, version = (head.method, head.version) if head is not None else ("GET", "HTTP/1.1")
-    request = Request(method, "http", "", 0, "", Headers(), http_version=version)
-    framing = whole_response_framing(request, page)
-    fields = outgoing_response_fields(request, page, framing)
+    asked = AskedParts(head.method, head.version == "HTTP/1.0") if head is not None else AskedParts("GET", False)
+    framing = whole_response_framing(asked, page)
     keep_alive = head is not None and head.keep_alive and client.body_complete and not session.ending
-    if not keep_alive:
-        fields = (*fields, CLOSE_FIELD)
-    body = b"" if framing.kind is FramingKind.NONE else page.raw_content or b""
-    await client.write(serialize_response(page.status_code, page.reason, fields) + body)
+    writer = client.begin(page, framing, NOTHING_RECEIVED, last=not keep_alive)
+    if framing.kind is FramingKind.NONE:
+        await writer.finish([], ())
+    else:
+        await send_whole(writer, page)
     return keep_alive
 
 

@@ -15,7 +15,6 @@ from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import ConnectionClosed, Stream
 from rulesproxy.proxy.connector import Connector
 from rulesproxy.proxy.failures import sent_by
-from rulesproxy.proxy.http1 import ClientSide, OriginSide
 from rulesproxy.proxy.scope import Scope
 from rulesproxy.proxy.upstream import Target, UpstreamError
 
@@ -109,10 +108,3 @@ async def relay_tunnel(session: Session, stream: PeekableStream, scope: Scope) -
     finally:
         await session.core.upstream.close_tunnel(session.client, server, origin)
 
-
-async def relay_upgraded(session: Session, client: ClientSide, origin: OriginSide) -> None:
-    """After a 101: what was already read of the new protocol goes first."""
-    left, right = PeekableStream(client.stream), PeekableStream(origin.stream)
-    left.unread(client.receiver.take_rest())
-    right.unread(origin.receiver.take_rest())
-    await session.splice(left, right)

@@ -18,9 +18,10 @@ from rulesproxy.net.peek import PeekableStream
 from rulesproxy.proxy.connect import open_tunnel
 from rulesproxy.proxy.exchange import Exchange
 from rulesproxy.proxy.framing import with_host
-from rulesproxy.proxy.http1 import ClientGone, ClientSide
+from rulesproxy.proxy.http1 import Http1Client
 from rulesproxy.proxy.refusal import own_answer, refuse_malformed, send_page
 from rulesproxy.proxy.scope import Scope
+from rulesproxy.proxy.sides import ClientGone
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session
@@ -34,7 +35,7 @@ _LINGER_BYTES = 1024 * 1024
 async def serve_http(session: Session, stream: PeekableStream, scope: Scope) -> None:
     """Serve requests until the connection ends or becomes a tunnel."""
     # What was peeked is handed to the receiver; from then on nobody peeks, so the layer in between can go.
-    client = ClientSide(stream.inner, session)
+    client = Http1Client(stream.inner, session)
     if stream.buffered:
         client.receiver.feed(stream.buffered)
     try:
@@ -44,7 +45,7 @@ async def serve_http(session: Session, stream: PeekableStream, scope: Scope) -> 
         return  # nobody is left to tell
 
 
-async def _serve_requests(session: Session, client: ClientSide, scope: Scope) -> bool:
+async def _serve_requests(session: Session, client: Http1Client, scope: Scope) -> bool:
     """True when the client may still be sending although it has had its last answer."""
     while not session.ending or client.receiver.has_data:
         try:
@@ -58,9 +59,7 @@ async def _serve_requests(session: Session, client: ClientSide, scope: Scope) ->
         if head.method == "CONNECT":
             granted = await open_tunnel(session, client, head, target)
             if granted is not None:
-                inner = PeekableStream(client.stream)
-                inner.unread(client.receiver.take_rest())
-                await session.serve(inner, granted)
+                await session.serve(*granted)
                 return False
             if not head.keep_alive or client.stream.closing:
                 return True
@@ -69,7 +68,7 @@ async def _serve_requests(session: Session, client: ClientSide, scope: Scope) ->
     return False
 
 
-async def _serve_request(session: Session, client: ClientSide, scope: Scope, head: RequestHead,
+async def _serve_request(session: Session, client: Http1Client, scope: Scope, head: RequestHead,
                          target: Identity) -> bool:
     """True if the connection can carry another request."""
     request = _request(scope, head, target)
@@ -91,7 +90,7 @@ def _request(scope: Scope, head: RequestHead, target: Identity) -> Request:
     return Request(head.method, scheme, target.host, port, target.path, Headers(fields), None, head.version)
 
 
-async def _linger(client: ClientSide) -> None:
+async def _linger(client: Http1Client) -> None:
     await client.stream.write_eof()
     await client.discard_input(_LINGER_BYTES, _LINGER_SECONDS)
 

@@ -10,7 +10,7 @@ from math import inf
 from rulesproxy.addons.manager import AddonManager
 from rulesproxy.certs.authority import Authority
 from rulesproxy.codecs.http1 import serialize_response
-from rulesproxy.model.connection import Address
+from rulesproxy.model.connection import Address, Client
 from rulesproxy.model.names import host_for_url
 from rulesproxy.model.pages import error_response
 from rulesproxy.net.descriptors import Room, make_room
@@ -87,7 +87,8 @@ class Proxy:
             if len(self.core.sessions) >= self._room.connections:
                 await self._turn_away(stream)
                 return
-            session = Session(self.core, stream, mode, name)
+            session = Session(self.core, stream, Client(peername=stream.peername, sockname=stream.sockname,
+                                                        proxy_mode=mode.name, listener=name))
             stream.on_end = session.client_ended
             await session.run()
 

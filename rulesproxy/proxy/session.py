@@ -3,6 +3,9 @@
 In: an accepted stream. `serve` looks at what the client says first and hands the stream to the protocol it finds;
 CONNECT and TLS unwrap it and call `serve` again on the inner stream with a narrower `Scope`. `client_connected` fires
 first, `client_disconnected` last, each once. It knows protocols by their first bytes only.
+
+Where one connection carries many exchanges at a time (HTTP/2), each is served through a `strand`: a session of its
+own, with the same client, for one task.
 """
 
 from __future__ import annotations
@@ -22,7 +25,6 @@ from rulesproxy.proxy import requests, tls
 from rulesproxy.proxy.client_hooks import ClientConnectedHook, ClientDisconnectedHook
 from rulesproxy.proxy.core import Core
 from rulesproxy.proxy.detection import detect_protocol
-from rulesproxy.proxy.modes import Mode
 from rulesproxy.proxy.relay import QUIET_SECONDS, Splice, relay_tunnel
 from rulesproxy.proxy.scope import Scope
 from rulesproxy.proxy.watchdog import Watchdog
@@ -32,13 +34,12 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """Made for one accepted stream; `run` once."""
+    """Made for one accepted stream by the task that serves it; `run` once."""
 
-    def __init__(self, core: Core, stream: Stream, mode: Mode, listener: str) -> None:
+    def __init__(self, core: Core, stream: Stream, client: Client) -> None:
         self.core = core
         self.stream = stream
-        self.client = Client(peername=stream.peername, sockname=stream.sockname, proxy_mode=mode.name,
-                             listener=listener)
+        self.client = client
         self.watchdog = Watchdog()
         #: True while nothing is under way and closing harms nobody: before a request, or between two.
         self.idle = False
@@ -56,13 +57,18 @@ class Session:
         """True when the exchange in hand shall be the last one."""
         return self._stale or self.core.closing
 
-    async def run(self) -> None:
+    def strand(self) -> Session:
+        """For one of several exchanges at a time on this connection; made by the task that serves it, and not run."""
+        return Session(self.core, self.stream, self.client)
+
+    async def run(self, scope: Scope | None = None) -> None:
+        """Serve the stream to its end; `scope` says where it stands, without one on the proxy port."""
         core, client = self.core, self.client
         core.sessions.add(self)
         try:
             await core.addons.fire(ClientConnectedHook(client))
             if client.error is None:
-                await self.serve(PeekableStream(self.stream), Scope())
+                await self.serve(PeekableStream(self.stream), scope or Scope())
         except ConnectionClosed as exc:
             client.error = client.error or str(exc)
         except asyncio.CancelledError:

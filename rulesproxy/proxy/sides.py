@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 from rulesproxy.codecs.http1 import EndOfBody, Framing, ResponseHead
 from rulesproxy.model.headers import Fields
 from rulesproxy.model.http import Request, Response
-from rulesproxy.net.stream import Stream
+from rulesproxy.net.peek import PeekableStream
+from rulesproxy.proxy.connector import UpstreamError
 from rulesproxy.proxy.framing import Received
 from rulesproxy.proxy.watchdog import Watchdog
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 class ClientGone(Exception):
     """The client closed or reset its connection (or stream) before the exchange was over."""
+
+
+class StaleConnection(UpstreamError):
+    """The origin ended the connection without a byte of an answer: the request may not have been seen."""
 
 
 class BodySource(Protocol):
@@ -53,18 +58,16 @@ class MessageWriter(Protocol):
 class ClientSide(BodySource, Protocol):
     """The client's end of one exchange."""
 
-    #: Bounds the waits of the task that answers.
-    watchdog: Watchdog
+    #: The watchdog of the task that reads the body, and of the one that answers: the same task, unless a body is
+    #: uploaded while the answer comes.
+    reading: Watchdog
+    writing: Watchdog
     #: True once the end of the request's body was read.
     body_complete: bool
 
     @property
     def waits_for_continue(self) -> bool:
         """The client wants to be told before it sends the body (RFC 9110 §10.1.1)."""
-        ...
-
-    def watch_body(self) -> Watchdog:
-        """Called by a task of its own that reads the body from now on: a watchdog for that task."""
         ...
 
     async def say_continue(self) -> None: ...
@@ -77,8 +80,9 @@ class ClientSide(BodySource, Protocol):
         """A response with this framing; `last`: the connection carries no exchange after this one."""
         ...
 
-    async def switch(self, response: Response) -> Stream:
-        """Agree to another protocol: what is spoken from now on. Raises ClientGone."""
+    async def switch(self, response: Response) -> PeekableStream:
+        """Agree to another protocol (101) or to a tunnel (200 to a CONNECT): the stream on which the client goes on.
+        Raises ClientGone."""
         ...
 
     async def discard_input(self, limit: int, seconds: float) -> None:
@@ -90,11 +94,11 @@ class ClientSide(BodySource, Protocol):
         ...
 
     async def end(self) -> None:
-        """End the exchange without (more of) an answer, in good order: nothing is said about what is missing."""
+        """End the exchange without (more of) an answer: close the connection, or reset the stream."""
         ...
 
     def abort(self) -> None:
-        """End it so that nobody takes what was sent for complete."""
+        """End it without courtesy, so that nobody takes what was sent for complete."""
         ...
 
 
@@ -102,6 +106,8 @@ class OriginSide(BodySource, Protocol):
     """The origin's end of one exchange."""
 
     connection: UpstreamConnection
+    reading: Watchdog
+    writing: Watchdog
     #: The silence allowed within a body, in seconds.
     patience: float
     #: True once the answer was read to its end.
@@ -110,10 +116,6 @@ class OriginSide(BodySource, Protocol):
     @property
     def reusable(self) -> bool:
         """The connection can carry another exchange."""
-        ...
-
-    def watch_upload(self, watchdog: Watchdog) -> None:
-        """Writing is done by another task from now on."""
         ...
 
     def begin(self, request: Request, framing: Framing, received: Received, *, host: str | None, drop_expect: bool,
@@ -125,7 +127,7 @@ class OriginSide(BodySource, Protocol):
         """The next response head, 1xx included. Raises StaleConnection, UpstreamError."""
         ...
 
-    def switched(self) -> Stream:
+    def switched(self) -> PeekableStream:
         """After a 101: what is spoken from now on."""
         ...
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from rulesproxy.codecs.http1 import EndOfBody
 from rulesproxy.proxy.bodies import Pump
-from rulesproxy.proxy.http1 import ClientSide, OriginSide, StaleConnection
+from rulesproxy.proxy.sides import ClientSide, OriginSide, StaleConnection
 from rulesproxy.proxy.watchdog import Watchdog
 
 
@@ -51,7 +51,7 @@ class Upload:
             pass  # the origin wants no more of it; see `error`
         except Exception as exc:
             self.error = exc
-            origin.stream.abort()
+            origin.abort()
         finally:
             watchdog.close()
             client.reading = before

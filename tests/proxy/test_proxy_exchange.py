@@ -271,7 +271,7 @@ async def test_request_and_response_stream_through_callables(make_proxy: MakePro
         answer = await receive(proxy, request(
             origin.port, "POST", "Content-Length: 3\r\nConnection: close\r\n", b"abc"))
         assert origin.requests[0].values(b"transfer-encoding") == [b"chunked"]
-        assert origin.requests[0].body == b"4\r\nABC!\r\n3\r\nend\r\n0\r\n\r\n"
+        assert origin.requests[0].body == b"7\r\nABC!end\r\n0\r\n\r\n"
         assert b"abc!" in answer
 
 
