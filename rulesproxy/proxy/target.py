@@ -1,0 +1,60 @@
+"""What a request needs of a connection to a server, and the one error that says why there is none."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rulesproxy.model.connection import Address
+from rulesproxy.model.names import authority
+from rulesproxy.model.policy import NameAnswer
+
+
+class Target(NamedTuple):
+    """What a request needs of a connection: equal targets can share one.
+
+    `host` and `port` are what was asked for, before `server_connect` or a look-up changes where that leads. `sni` is
+    the name sent and verified (an address is verified, never sent); None: `host`. `spoofed` is what rules answer for
+    the host, which may be different for another client or after an edit.
+    """
+
+    host: str
+    port: int
+    scheme: str = "http"
+    sni: str | None = None
+    verify: bool = True
+    alpn: tuple[str, ...] = ()
+    spoofed: NameAnswer | None = None
+
+    @property
+    def tls(self) -> bool:
+        return self.scheme == "https"
+
+    @property
+    def server_name(self) -> str:
+        return self.sni or self.host
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{authority(self.host, self.port, self.scheme)}"
+
+
+class UpstreamError(Exception):
+    """No connection: what to show the client. `status` is 502 or 504, `rule` the rule that is to blame, if one is."""
+
+    def __init__(self, message: str, status: int = 502, *, title: str = "Server unreachable", hint: str = "",
+                 rule: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.title = title
+        self.hint = hint
+        self.rule = rule
+
+
+def place(address: Address | None) -> str:
+    """`host:port` as people write it."""
+    return authority(address[0], address[1], "") if address else "?"
+
+
+def failure_status(exc: OSError) -> int:
+    """504 when the server was silent, 502 when it refused (RFC 9110 §15.6)."""
+    return 504 if "timed out" in str(exc) else 502
