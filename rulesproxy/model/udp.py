@@ -6,6 +6,7 @@ from rulesproxy.model.connection import Client, Server
 from rulesproxy.model.conversation import Conversation, ConversationMessage
 from rulesproxy.model.effects import Drop
 from rulesproxy.model.flow import Flow
+from rulesproxy.model.tls import Tunnel
 
 
 class UDPMessage(ConversationMessage):
@@ -23,6 +24,8 @@ class UDPFlow(Flow, Conversation[UDPMessage]):
         super().__init__(client, server)
         self._begin()
         self.drop: Drop | None = None
+        #: What it came through: the host and port that were asked for.
+        self.tunnel: Tunnel | None = None
         self.rule: str | None = None
 
     def inject(self, content: bytes, *, to_client: bool) -> None:
