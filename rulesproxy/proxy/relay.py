@@ -1,7 +1,7 @@
 """Bytes passed on untouched, both ways, until both sides have finished.
 
 In: two streams. Out: nothing but their bytes: half-close travels, a reset travels, a slow reader holds up the other
-side. Used for tunnels nobody needs to look into, for protocols we do not speak, and after `101 Switching Protocols`.
+side. Used for tunnels that rules or hooks say to relay, and after `101 Switching Protocols`.
 """
 
 from __future__ import annotations
@@ -83,14 +83,17 @@ class Splice:
             task.cancel()
 
 
-async def open_origin(session: Session, scope: Scope) -> tuple[Server, Stream]:
-    """Connect a tunnel's server; in a decrypted tunnel with TLS of our own. Raises UpstreamError."""
+async def open_origin(session: Session, scope: Scope, server: Server | None = None) -> tuple[Server, Stream]:
+    """Connect a tunnel's server; in a decrypted tunnel with TLS of our own. Raises UpstreamError.
+
+    `server` is one that hooks know already; its address says where to.
+    """
     core, client = session.core, session.client
     host, port = scope.relay_destination
-    if not scope.decrypted:
-        return await core.upstream.open_tunnel(client, host, port)
-    server = Server((host, port))
-    target = Target(host, port, "https", scope.name, core.settings.verify_upstream)
+    server = server or Server((host, port))
+    target = Target(host, port)
+    if scope.decrypted:
+        target = Target(host, port, "https", scope.name, core.settings.verify_upstream)
     return server, await Connector(core).connect(client, server, target)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rulesproxy.model.connection import Address, Server
-from rulesproxy.model.effects import Route
+from rulesproxy.model.effects import Route, Via
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.tls import Tunnel
+from rulesproxy.model.via import chosen
 from rulesproxy.net.stream import Stream
 from rulesproxy.proxy.upstream import Target
+from rulesproxy.proxy.via import takes_absolute_form
 
 _ALPN = ("http/1.1",)
 _NO_ROUTE = Route()
@@ -25,10 +27,16 @@ class Scope:
     destination: Address = ("", 0)
     #: Where connect rules send the tunnel as long as it is relayed; what is decrypted is routed request by request.
     route: Route | None = None
+    #: The proxy to go through where no rule has a say: the listener's mode.
+    via: Via | None = None
+    #: What connect rules say of it, as long as the tunnel is relayed.
+    tunnel_via: Via | None = None
     #: The name the client connected to, which Host must agree with (rule-language 2.4).
     name: str = ""
     #: A server connection made before the client said anything.
     opened: tuple[Server, Stream] | None = field(default=None, repr=False)
+    #: Raw TCP by the listener's mode: nobody looks at what is spoken, and the server is dialled at once.
+    raw: bool = False
 
     @property
     def decrypted(self) -> bool:
@@ -40,6 +48,11 @@ class Scope:
         host, port = self.destination
         route = self.route or _NO_ROUTE
         return route.host or host, route.port or port
+
+    @property
+    def relay_via(self) -> Via | None:
+        """The proxy that a tunnel goes through if its bytes are passed on untouched."""
+        return chosen(self.tunnel_via, self.via)
 
     def target(self, flow: HTTPFlow, received: Address, verify: bool) -> Target:
         """What the upstream pool is asked for (the table of rule-language 3.2).
@@ -53,5 +66,11 @@ class Scope:
             (host, port), name = self.destination, self.name
         scheme = route.scheme or request.scheme
         if scheme != "https":
-            return Target(route.host or host, route.port or port, scheme)
-        return Target(route.host or host, route.port or port, scheme, route.sni or name, verify and route.verify, _ALPN)
+            target = Target(route.host or host, route.port or port, scheme)
+        else:
+            target = Target(route.host or host, route.port or port, scheme, route.sni or name,
+                            verify and route.verify, _ALPN)
+        if flow.via is None and self.via is None:
+            return target
+        via = chosen(flow.via, self.via)
+        return target._replace(via=via, absolute_form=takes_absolute_form(via, target, request, route))

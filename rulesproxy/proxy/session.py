@@ -27,6 +27,7 @@ from rulesproxy.proxy.core import Core
 from rulesproxy.proxy.detection import detect_protocol
 from rulesproxy.proxy.relay import QUIET_SECONDS, Splice, relay_tunnel
 from rulesproxy.proxy.scope import Scope
+from rulesproxy.proxy.tcp import serve_tcp
 from rulesproxy.proxy.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -92,19 +93,25 @@ class Session:
                 await self.core.upstream.close_tunnel(self.client, *scope.opened)
 
     async def _serve(self, stream: PeekableStream, scope: Scope) -> None:
-        protocol = await detect_protocol(self, stream, scope)
+        protocol = Protocol.OTHER if scope.raw else await detect_protocol(self, stream, scope)
         if protocol is None:
             return
         if protocol is Protocol.HTTP1:
             await requests.serve_http(self, stream, scope)
         elif protocol is Protocol.TLS and scope.tunnel is not None and not scope.decrypted:
             await tls.serve_tls(self, stream, scope)
+        elif protocol is Protocol.OTHER:
+            await serve_tcp(self, stream, scope)
         else:
             await relay_tunnel(self, stream, scope)
 
     async def splice(self, left: Stream, right: Stream) -> None:
         """Pass bytes between two streams until both have finished."""
-        splice = self._splice = Splice(left, right, self.core.settings.idle_timeout)
+        await self.join(Splice(left, right, self.core.settings.idle_timeout))
+
+    async def join(self, splice: Splice) -> None:
+        """Run a splice to its end, which comes early when new rules would decide differently about its tunnel."""
+        self._splice = splice
         if self._stale:
             splice.end_when_quiet()
         await splice.run()
