@@ -1,27 +1,56 @@
-"""`--mode` specifications: which protocol a listener speaks, and where.
+"""`--mode` specifications: what a listener is to its clients, and where it listens.
 
-In: `mode[:data][@[host:]port]`. Out: a `Mode`. The last `@` splits, because the data of later modes may hold one.
+In: `mode[:data][@[host:]port]`. Out: a `Mode`. The last `@` splits, so data may hold one; credentials in it are an
+error, because command lines are read by others.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from rulesproxy.model.names import InvalidHost, canonical_host, host_for_url
+from rulesproxy.model.connection import Address
+from rulesproxy.model.names import InvalidHost, canonical_host, host_for_url, is_ip
 
 DEFAULT_HOST = "127.0.0.1"
-DEFAULT_MODE_PORTS = {"regular": 8080, "dns": 8053}
-_LATER_MODES = frozenset({"reverse", "socks5", "transparent", "upstream", "local", "wireguard", "tun"})
+#: The modes there are, with the port each listens on unless told otherwise.
+DEFAULT_MODE_PORTS = {"regular": 8080, "reverse": 8080, "upstream": 8080, "socks5": 1080, "transparent": 8081,
+                      "dns": 8053}
+#: Schemes of a destination, by mode, with the port of a URL that has none (0: it must have one).
+DESTINATIONS = {
+    "reverse": {"http": 80, "https": 443, "tcp": 0, "tls": 0, "udp": 0, "dns": 53},
+    "upstream": {"http": 80, "https": 443},
+}
+_LATER_MODES = frozenset({"local", "wireguard", "tun"})
+_LISTEN_HOST = re.compile(r"(?i)(?:\[.*\]|[\d.]*|localhost)\Z")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)\Z", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """One listener as asked for. Port 0 takes any free port."""
+    """One listener as asked for. Port 0 takes any free port.
+
+    `reverse` and `upstream` lead to a `destination`, spoken to in `scheme`; `data` is both as they were written.
+    """
 
     name: str
     data: str
     host: str
     port: int
+    scheme: str = ""
+    destination: Address | None = None
+
+    @property
+    def transport(self) -> str:
+        """What `Proxy` does not serve is `udp` or `dns`."""
+        if self.name == "dns" or self.scheme == "dns":
+            return "dns"
+        return "udp" if self.scheme == "udp" else "tcp"
+
+    @property
+    def is_proxy(self) -> bool:
+        """Its clients know that they speak to a proxy and can be asked who they are."""
+        return self.name in ("regular", "upstream", "socks5")
 
     def __str__(self) -> str:
         data = f":{self.data}" if self.data else ""
@@ -29,26 +58,85 @@ class Mode:
 
 
 def parse_mode(spec: str) -> Mode:
-    """Raises ValueError with one line that says what is wrong with the specification."""
+    """Raises ValueError with one line that says what is wrong with the specification and what to write."""
+    try:
+        return _parse(spec)
+    except ValueError as exc:
+        raise ValueError(f"mode {_shown(spec)}: {exc}") from None
+
+
+def _parse(spec: str) -> Mode:
     head, at, where = spec.rpartition("@")
     if not at:
         head, where = spec, ""
-    name, _, data = head.partition(":")
+    name, colon, data = head.partition(":")
     if name not in DEFAULT_MODE_PORTS:
-        known = " and ".join(DEFAULT_MODE_PORTS)
+        known = ", ".join(DEFAULT_MODE_PORTS)
         if name in _LATER_MODES:
-            raise ValueError(f"mode {spec!r}: {name!r} is not available yet; there are {known}")
-        raise ValueError(f"mode {spec!r}: there is no mode {name!r}; there are {known}")
-    if data:
-        raise ValueError(f"mode {spec!r}: {name!r} takes no data; write {name}@host:port")
+            raise ValueError(f"{name!r} is not available; there are {known}")
+        raise ValueError(f"there is no mode {name!r}; there are {known}")
+    schemes = DESTINATIONS.get(name)
+    if schemes is None and colon:
+        raise ValueError(f"{name!r} takes no data; write {name}@host:port")
+    if schemes is not None:
+        _refuse_credentials(name, data, where)
+    scheme, destination = _destination(name, data, schemes) if schemes is not None else ("", None)
     if at and not where:
-        raise ValueError(f"mode {spec!r}: nothing follows the @; write {name}@host:port or {name}@port")
-    host, port = parse_listen_address(where, DEFAULT_MODE_PORTS[name]) if where else (
-        DEFAULT_HOST, DEFAULT_MODE_PORTS[name])
-    return Mode(name, data, host, port)
+        raise ValueError(f"nothing follows the @; write {head}@host:port or {head}@port")
+    default_port = DEFAULT_MODE_PORTS["dns" if scheme == "dns" else name]
+    host, port = parse_listen_address(where, default_port) if where else (DEFAULT_HOST, default_port)
+    return Mode(name, data, host, port, scheme, destination)
 
 
-def parse_listen_address(text: str, default_port: int) -> tuple[str, int]:
+def _refuse_credentials(name: str, data: str, where: str) -> None:
+    """`upstream:http://me:secret@proxy:3128` would otherwise mean: listen on the port 3128 of `proxy`."""
+    host = where.rpartition(":")[0] or where
+    listens_on_a_name = bool(where) and _LISTEN_HOST.match(host) is None
+    if "@" not in data and not listens_on_a_name:
+        return
+    if name == "upstream":
+        raise ValueError("credentials do not belong in a mode, where others can read them; "
+                         "write upstream:http://host:port and set upstream_auth to user:password")
+    if "@" in data:
+        raise ValueError("a destination has no credentials; write reverse:https://host:port "
+                         "and set the Authorization header with a rule")
+    raise ValueError(f"{host!r} after the last @ is where to listen, and is no address; "
+                     "a destination has no credentials; write reverse:https://host:port@8080")
+
+
+def _destination(name: str, data: str, schemes: dict[str, int]) -> tuple[str, Address]:
+    first = next(iter(schemes))
+    example = f"{name}:{first}://host:port"
+    if not data:
+        raise ValueError(f"{name!r} needs a destination; write {example}")
+    match = _URL.match(data)
+    if match is None:
+        raise ValueError(f"{data!r} is no URL; write {name}:{'|'.join(schemes)}://host:port")
+    scheme, authority, rest = match[1].lower(), match[2], match[3]
+    if scheme not in schemes:
+        raise ValueError(f"{name!r} knows no {scheme}://; write {name}:{'|'.join(schemes)}://host:port")
+    if rest not in ("", "/"):
+        raise ValueError(f"a destination has no path; write {name}:{scheme}://{authority} and rewrite paths with rules")
+    return scheme, _authority(name, scheme, authority, schemes[scheme])
+
+
+def _authority(name: str, scheme: str, text: str, default_port: int) -> Address:
+    match = re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(?::(.*))?", text)
+    if match is None:
+        raise ValueError(f"{text!r}: write an IPv6 address in brackets, {name}:{scheme}://[2001:db8::1]:port")
+    host_text, port_text = match[1], match[2] or ""
+    if not host_text:
+        raise ValueError(f"the destination has no host; write {name}:{scheme}://host:port")
+    if not port_text and not default_port:
+        raise ValueError(f"{scheme}:// has no usual port; write {name}:{scheme}://{text.rstrip(':')}:port")
+    port = _port(port_text, 1) if port_text else default_port
+    try:
+        return canonical_host(host_text), port
+    except InvalidHost as exc:
+        raise ValueError(str(exc)) from None
+
+
+def parse_listen_address(text: str, default_port: int) -> Address:
     """`host:port`, `port`, `:port` or `[v6]:port`. Raises ValueError."""
     if text.isdigit():
         host, port_text = "", text
@@ -56,11 +144,26 @@ def parse_listen_address(text: str, default_port: int) -> tuple[str, int]:
         host, port_text = text, str(default_port)
     else:
         host, _, port_text = text.rpartition(":")
-    if not (port_text.isascii() and port_text.isdigit()) or int(port_text) > 65535:
-        raise ValueError(f"{text!r}: the port must be a number from 0 to 65535, not {port_text!r}")
+    port = _port(port_text, 0)
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise ValueError(f"{text!r}: write an IPv6 address in brackets, [::1]:{default_port}")
     try:
-        return canonical_host(host) if host else DEFAULT_HOST, int(port_text)
+        return canonical_host(host) if host else DEFAULT_HOST, port
     except InvalidHost as exc:
         raise ValueError(f"{text!r}: {exc}") from None
+
+
+def _port(text: str, lowest: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and lowest <= int(text) <= 65535):
+        raise ValueError(f"the port must be a number from {lowest} to 65535, not {text!r}")
+    return int(text)
+
+
+def _shown(spec: str) -> str:
+    """The specification for a message, without what may be a password."""
+    return repr(re.sub(r"(://)[^@]*@(?=.*[^0-9:])", r"\1…@", spec) if spec.count("@") else spec)
+
+
+def is_loopback(host: str) -> bool:
+    """True for a place to listen that other machines cannot reach."""
+    return host == "localhost" or (is_ip(host) and (host == "::1" or host.startswith("127.")))
