@@ -27,6 +27,7 @@ class ProxyOptions(Options):
     stale_tunnels: str
     verify_upstream: bool
     upstream_ca: str | None
+    upstream_auth: str | None
     resolvers: tuple[str, ...]
     addon_errors: str
     request_line_limit: int
@@ -92,6 +93,9 @@ class ProxyOptions(Options):
         self.add("verify_upstream", bool, True, "Check the certificates of servers.")
         self.add("upstream_ca", _OPTIONAL, None,
                  "A PEM file with authorities to trust for servers, beside the system's.")
+        self.add("upstream_auth", _OPTIONAL, None,
+                 "`USER:PASSWORD` for the proxies that `upstream` modes go through; it is sent to no others. A rule "
+                 "with `upstream_proxy` has an `auth` of its own.", secret=True)
         self.add("resolvers", _STRINGS, (),
                  "Name servers (`ADDRESS` or `ADDRESS:PORT`) to ask instead of the system's resolver, in order.")
 

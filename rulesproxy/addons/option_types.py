@@ -21,7 +21,9 @@ _FALSE = frozenset({"false", "no", "off", "0"})
 
 @dataclass(frozen=True, slots=True)
 class OptionSpec:
-    """A declared option. `owner` names the script that declared it and is empty for the proxy's own."""
+    """A declared option. `owner` names the script that declared it and is empty for the proxy's own; the value of a
+    `secret` one is never shown.
+    """
 
     name: str
     typespec: Any
@@ -30,6 +32,7 @@ class OptionSpec:
     choices: tuple[str, ...] | None = None
     minimum: float | None = None
     owner: str = ""
+    secret: bool = False
 
     @property
     def type_name(self) -> str:

@@ -39,19 +39,19 @@ class Options:
     # -- declaring ---------------------------------------------------------------------------------------------------
 
     def add(self, name: str, typespec: Any, default: Any, help: str, choices: Sequence[str] | None = None, *,
-            minimum: float | None = None, owner: str = "") -> None:
+            minimum: float | None = None, owner: str = "", secret: bool = False) -> None:
         """Declare an option.
 
         `typespec` is bool, int, float, str, Size, Optional[str] or Sequence[str]; `minimum` is the smallest number
-        allowed. A script (`owner`) may declare its own option again: the value stays where it still fits. A value
-        set before the declaration is applied now. Raises OptionsError.
+        allowed, the value of a `secret` one is never shown. A script (`owner`) may declare its own option again: the
+        value stays where it still fits. A value set before the declaration is applied now. Raises OptionsError.
         """
         if not name.isidentifier() or name.startswith("_") or hasattr(type(self), name):
             raise OptionsError(f"{name!r} cannot be the name of an option")
         if not known_type(typespec):
             raise OptionsError(f"option {name}: values of type {typespec!r} are not supported")
         spec = OptionSpec(name, typespec, default, help, tuple(choices) if choices is not None else None,
-                          minimum, owner)
+                          minimum, owner, secret)
         declared = spec.check(default)
         value = self._kept_value(spec, declared)
         if name in self._deferred:

@@ -36,7 +36,8 @@ def plain_text(options: Options) -> str:
 def _plain_entry(spec: OptionSpec, value: Any) -> str:
     kind = " | ".join(spec.choices) if spec.choices else spec.type_name
     changed = "" if value == spec.check(spec.default) else f" (default {_plain(spec.default)})"
-    head = f"{spec.name} = {_plain(value)}{changed}\n    {kind}{f', declared by {spec.owner}' if spec.owner else ''}\n"
+    shown = "(not shown)" if spec.secret and value else _plain(value)
+    head = f"{spec.name} = {shown}{changed}\n    {kind}{f', declared by {spec.owner}' if spec.owner else ''}\n"
     return head + textwrap.fill(spec.help, 100, initial_indent="    ", subsequent_indent="    ") + "\n"
 
 

@@ -70,7 +70,7 @@ class PolicyChain:
         """What to do with a tunnel that starts TLS."""
         decision = self._opinion(tunnel) or self._default(tunnel)
         if decision.verdict is TlsVerdict.INTERCEPT and getattr(self._options, "decrypt", "auto") == "none":
-            return TlsDecision(TlsVerdict.RELAY, decision.rule, decision.route)
+            return TlsDecision(TlsVerdict.RELAY, decision.rule, decision.route, decision.via)
         return decision
 
     def _opinion(self, tunnel: Tunnel) -> TlsDecision | None:

@@ -95,7 +95,11 @@ class Client(Connection):
 
 
 class Server(Connection):
-    """The connection of the proxy to a server. `address` is what is (to be) dialled; not assignable while open."""
+    """The connection of the proxy to a server. `address` is what is (to be) dialled; not assignable while open.
+
+    `via` is the proxy that dials it, `(scheme, (host, port))`, or None. A connection to a proxy that takes plain
+    requests for any server has that proxy as its address, unless an addon handles `server_connect`.
+    """
 
     __slots__ = ("_address", "timestamp_tcp_setup", "via")
 
@@ -103,7 +107,7 @@ class Server(Connection):
         super().__init__(transport_protocol=transport_protocol)
         self.state = ConnectionState.CLOSED
         self._address = address
-        self.via: Any = None
+        self.via: tuple[str, Address] | None = None
         self.timestamp_tcp_setup: float | None = None
 
     @property

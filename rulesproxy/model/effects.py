@@ -35,8 +35,8 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Via:
-    """Another proxy to go through. `scheme` is `http`, `https` (TLS to that proxy) or `socks5`; `auth` its user and
-    password. Connections through different users are never shared.
+    """Another proxy to go through. `scheme` is `http`, `https` (TLS to that proxy), `socks5` or, for none, `direct`;
+    `auth` its user and password. Connections through different users are never shared.
     """
 
     scheme: str
@@ -46,7 +46,7 @@ class Via:
     rule: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{host_for_url(self.host)}:{self.port}"
+        return f"{self.scheme}://{host_for_url(self.host)}:{self.port}" if self.host else self.scheme
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from rulesproxy.model.connection import Client
-from rulesproxy.model.effects import Route
+from rulesproxy.model.effects import Route, Via
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.tls import Tunnel
 
@@ -24,19 +24,23 @@ class TlsVerdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class TlsDecision:
-    """What to do with a tunnel that starts TLS, why, and where a relayed tunnel goes instead of its target."""
+    """What to do with a tunnel that starts TLS, why, and where a relayed tunnel goes instead of its target and its
+    way there."""
 
     verdict: TlsVerdict
     rule: str | None = None
     route: Route | None = None
+    via: Via | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TunnelDecision:
-    """What is decided when a tunnel is asked for: whether it is refused, and where it leads while it is relayed."""
+    """What is decided when a tunnel is asked for: whether it is refused, and where and which way it leads while it is
+    relayed."""
 
     refused: bool = False
     route: Route | None = None
+    via: Via | None = None
 
 
 @dataclass(frozen=True, slots=True)

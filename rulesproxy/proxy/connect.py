@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rulesproxy.addons.hooks import Hook
 from rulesproxy.codecs.http1 import Identity, RequestHead
 from rulesproxy.model.connection import Server
-from rulesproxy.model.effects import Drop
+from rulesproxy.model.effects import Drop, Via
 from rulesproxy.model.flow import Error, HTTPFlow
 from rulesproxy.model.headers import Headers
 from rulesproxy.model.http import Request, Response
@@ -57,9 +57,12 @@ class HttpConnectErrorHook(Hook):
     flow: HTTPFlow
 
 
-async def open_tunnel(session: Session, client: ClientSide, head: RequestHead,
-                      identity: Identity) -> tuple[PeekableStream, Scope] | None:
-    """Answer a CONNECT. None: refused, and the connection goes on if `head.keep_alive` and it is still open."""
+async def open_tunnel(session: Session, client: ClientSide, head: RequestHead, identity: Identity,
+                      via: Via | None = None) -> tuple[PeekableStream, Scope] | None:
+    """Answer a CONNECT. None: refused, and the connection goes on if `head.keep_alive` and it is still open.
+
+    `via` is the proxy to go through where no rule has a say.
+    """
     host, port = identity.host, identity.port
     flow = HTTPFlow(session.client, Server((host, port)))
     flow.request = Request("CONNECT", "", host, port, "", Headers(head.fields), b"", head.version,
@@ -90,7 +93,7 @@ async def open_tunnel(session: Session, client: ClientSide, head: RequestHead,
     tunnel = Tunnel(session.client, host, port, pinned=flow.pinned)
     session.granted(tunnel, flow.route if flow.route is not None and flow.route.rule else None)
     return stream, Scope(tunnel=tunnel, destination=(flow.request.host, flow.request.port), name=host,
-                         route=flow.route)
+                         route=flow.route, via=via, tunnel_via=flow.via)
 
 
 def _success(response: Response) -> bool:

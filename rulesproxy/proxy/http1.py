@@ -40,6 +40,7 @@ from rulesproxy.proxy.framing import (
 )
 from rulesproxy.proxy.sides import ClientGone, StaleConnection
 from rulesproxy.proxy.upstream import UpstreamConnection, UpstreamError
+from rulesproxy.proxy.via import for_forwarder, refusal
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session
@@ -306,7 +307,10 @@ class Http1Origin:
               upgrade: bool) -> Http1Writer:
         fields = outgoing_request_fields(request, framing, received, host=host, drop_expect=drop_expect,
                                          keep_upgrade=upgrade)
-        return Http1Writer(serialize_request(request.method, request.path, fields), framing, self.write)
+        path, forwarder = request.path, self.connection.forwarder
+        if forwarder is not None:
+            path, fields = for_forwarder(forwarder, path, fields)
+        return Http1Writer(serialize_request(request.method, path, fields), framing, self.write)
 
     def switched(self) -> PeekableStream:
         self.complete = False
@@ -353,6 +357,8 @@ class Http1Origin:
             kind = UpstreamError if receiver.has_data else StaleConnection
             raise kind(f"the server closed the connection without an answer: {exc}") from exc
         self.head = head
+        if head.status == 407 and self.connection.forwarder is not None:  # the client cannot answer that
+            raise refusal(self.connection.forwarder, head, "the request")
         return head
 
     def ready_piece(self) -> bytes | EndOfBody | None:

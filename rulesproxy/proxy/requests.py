@@ -57,7 +57,7 @@ async def _serve_requests(session: Session, client: Http1Client, scope: Scope) -
             await refuse_malformed(session, client, exc)
             return True
         if head.method == "CONNECT":
-            granted = await open_tunnel(session, client, head, target)
+            granted = await open_tunnel(session, client, head, target, scope.via)
             if granted is not None:
                 await session.serve(*granted)
                 return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,6 +33,8 @@ class Settings:
     identity: str = "refuse"
     verify_upstream: bool = True
     upstream_ca: Path | None = None
+    #: `user:password` for the proxies of `upstream` modes.
+    upstream_auth: str | None = field(default=None, repr=False)
     connections: int = 10_000
     #: "close" ends tunnels that new rules would treat differently, "keep" leaves them.
     stale_tunnels: str = "close"
@@ -50,8 +52,8 @@ class Settings:
         return Limits(request_line=self.request_line_limit, head=self.head_limit, fields=self.field_limit)
 
     def update_from(self, options: Any) -> None:
-        for field in fields(self):
-            value = getattr(options, field.name, None)
+        for setting in fields(self):
+            value = getattr(options, setting.name, None)
             if value is None:
                 continue
-            setattr(self, field.name, Path(value).expanduser() if field.name == "upstream_ca" else value)
+            setattr(self, setting.name, Path(value).expanduser() if setting.name == "upstream_ca" else value)

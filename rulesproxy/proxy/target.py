@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from rulesproxy.model.connection import Address
+from rulesproxy.model.effects import Via
 from rulesproxy.model.names import authority
 from rulesproxy.model.policy import NameAnswer
 
@@ -15,6 +16,9 @@ class Target(NamedTuple):
     `host` and `port` are what was asked for, before `server_connect` or a look-up changes where that leads. `sni` is
     the name sent and verified (an address is verified, never sent); None: `host`. `spoofed` is what rules answer for
     the host, which may be different for another client or after an edit.
+
+    `via` is the proxy to go through, `via_spoofed` what rules answer for its name. `absolute_form`: the requests are
+    for that proxy itself to forward (RFC 9112 §3.2.2), else they go through a tunnel that it opens.
     """
 
     host: str
@@ -24,6 +28,9 @@ class Target(NamedTuple):
     verify: bool = True
     alpn: tuple[str, ...] = ()
     spoofed: NameAnswer | None = None
+    via: Via | None = None
+    via_spoofed: NameAnswer | None = None
+    absolute_form: bool = False
 
     @property
     def tls(self) -> bool:
@@ -34,7 +41,8 @@ class Target(NamedTuple):
         return self.sni or self.host
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{authority(self.host, self.port, self.scheme)}"
+        through = f" through {self.via}" if self.via is not None else ""
+        return f"{self.scheme}://{authority(self.host, self.port, self.scheme)}{through}"
 
 
 class UpstreamError(Exception):

@@ -83,6 +83,7 @@ async def serve_tls(session: Session, stream: PeekableStream, scope: Scope) -> N
             if hello.sni is None and is_ip(tunnel.host):
                 session.core.unnamed_relays += 1
             scope.route = decision.route or scope.route
+            scope.tunnel_via = decision.via or scope.tunnel_via
             await relay_tunnel(session, stream, scope)
         case TlsVerdict.REFUSE:
             log.info("TLS to %s:%d refused%s", tunnel.name, tunnel.port,

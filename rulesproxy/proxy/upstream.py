@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from rulesproxy.codecs.http1 import Limits, Receiver
 from rulesproxy.model.connection import Client, Server
+from rulesproxy.model.effects import Via
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.names import is_ip
 from rulesproxy.net.stream import ConnectionClosed, Stream, read_at_once
@@ -34,6 +35,7 @@ from rulesproxy.proxy.connector import (
     TlsStartServerHook,
     UpstreamError,
 )
+from rulesproxy.proxy.via import seen
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.core import Core
@@ -64,7 +66,7 @@ _Key = Target | tuple[Target, Client]
 class UpstreamConnection:
     """A connection one exchange holds. `reused`: it carried an exchange before, so it may turn out to be stale."""
 
-    __slots__ = ("client", "idle_since", "receiver", "reused", "server", "stream", "target", "tied")
+    __slots__ = ("client", "forwarder", "idle_since", "receiver", "reused", "server", "stream", "target", "tied")
 
     def __init__(self, client: Client, server: Server, stream: Stream, target: Target, limits: Limits) -> None:
         self.client = client  # who it was made for: `server_disconnected` names it
@@ -72,6 +74,8 @@ class UpstreamConnection:
         self.server = server
         self.stream = stream
         self.target = target
+        #: The other proxy that requests are for, to be forwarded; None: the server itself is at the end.
+        self.forwarder = target.via if target.absolute_form and server.via == seen(target.via) else None
         self.receiver = Receiver(limits)
         self.reused = False
         self.idle_since = 0.0
@@ -110,10 +114,8 @@ class UpstreamPool:
         `flow.server_conn` is its server from now on, also when connecting fails. Raises UpstreamError.
         """
         client = flow.client_conn
-        if not is_ip(target.host):
-            spoofed = self._addons.policy.resolve(target.host, client)
-            if spoofed is not None:  # rules without a say, the common case, cost no second target
-                target = target._replace(spoofed=spoofed)
+        if target.via is not None or not is_ip(target.host):
+            target = self._connector.placed(client, target)
         connection = None if fresh else self._take(target, client)
         if connection is None:
             server = flow.server_conn = Server((target.host, target.port))
@@ -165,10 +167,11 @@ class UpstreamPool:
 
     # --- tunnels ----------------------------------------------------------------------------------------------
 
-    async def open_tunnel(self, client: Client, host: str, port: int) -> tuple[Server, Stream]:
+    async def open_tunnel(self, client: Client, host: str, port: int,
+                          via: Via | None = None) -> tuple[Server, Stream]:
         """A TCP connection for a relayed tunnel, never pooled: end it with `close_tunnel`. Raises UpstreamError."""
         server = Server((host, port))
-        return server, await self._connector.connect(client, server, Target(host, port))
+        return server, await self._connector.connect(client, server, Target(host, port, via=via))
 
     async def close_tunnel(self, client: Client, server: Server, stream: Stream) -> None:
         await self._connector.disconnect(client, server, stream)
