@@ -91,7 +91,8 @@ async def open_tunnel(session: Session, client: ClientSide, head: RequestHead, i
     if addons.active(HttpConnectedHook):
         await addons.fire(HttpConnectedHook(flow))
     tunnel = Tunnel(session.client, host, port, pinned=flow.pinned)
-    session.granted(tunnel, flow.route if flow.route is not None and flow.route.rule else None)
+    session.granted(tunnel, flow.route if flow.route is not None and flow.route.rule else None,
+                    flow.via if flow.via is not None and flow.via.rule else None)
     return stream, Scope(tunnel=tunnel, destination=(flow.request.host, flow.request.port), name=host,
                          route=flow.route, via=via, tunnel_via=flow.via)
 

@@ -91,9 +91,9 @@ async def open_origin(session: Session, scope: Scope, server: Server | None = No
     core, client = session.core, session.client
     host, port = scope.relay_destination
     server = server or Server((host, port))
-    target = Target(host, port)
+    target = Target(host, port, via=scope.relay_via)
     if scope.decrypted:
-        target = Target(host, port, "https", scope.name, core.settings.verify_upstream)
+        target = target._replace(scheme="https", sni=scope.name, verify=core.settings.verify_upstream)
     return server, await Connector(core).connect(client, server, target)
 
 

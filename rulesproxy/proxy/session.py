@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from rulesproxy.codecs.detect import Protocol
 from rulesproxy.model.connection import Client, ConnectionState, Server
-from rulesproxy.model.effects import Route
+from rulesproxy.model.effects import Route, Via
 from rulesproxy.model.policy import TlsDecision
 from rulesproxy.model.tls import Tunnel
 from rulesproxy.net.peek import PeekableStream
@@ -49,6 +49,7 @@ class Session:
         self._splice: Splice | None = None
         self._tunnel: Tunnel | None = None
         self._route: Route | None = None
+        self._via: Via | None = None
         self._decision: TlsDecision | None = None
         self._stale = False
         self._placeholder = Server()
@@ -134,9 +135,9 @@ class Session:
         if self.idle:
             self.watchdog.expire()
 
-    def granted(self, tunnel: Tunnel, route: Route | None) -> None:
+    def granted(self, tunnel: Tunnel, route: Route | None, via: Via | None = None) -> None:
         """A tunnel was opened; remember what was decided about it, for `reconsider`."""
-        self._tunnel, self._route, self._decision = tunnel, route, None
+        self._tunnel, self._route, self._via, self._decision = tunnel, route, via, None
 
     def decided(self, decision: TlsDecision) -> None:
         """The same for the TLS in it."""
@@ -160,9 +161,9 @@ class Session:
         if granted.refused:
             return True
         # What is not relayed is routed request by request.
-        if self._splice is not None and granted.route != self._route:
+        if self._splice is not None and (granted.route, granted.via) != (self._route, self._via):
             return True
         if before is None:
             return False
         now = policy.tls_decision(tunnel)
-        return (now.verdict, now.route) != (before.verdict, before.route)
+        return (now.verdict, now.route, now.via) != (before.verdict, before.route, before.via)

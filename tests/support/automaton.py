@@ -53,9 +53,11 @@ HTTP: Table = {
     "FAILED": {},
 }
 
+#: A CONNECT of a client's, or one that goes to an upstream proxy, whose outcome is that of the connection.
 CONNECT: Table = {
-    START: {"http_connect": "asked"},
-    "asked": {"http_connect_upstream": "asked", "http_connected": "CONNECTED", "http_connect_error": "REFUSED"},
+    START: {"http_connect": "asked", "http_connect_upstream": "SENT"},
+    "asked": {"http_connected": "CONNECTED", "http_connect_error": "REFUSED"},
+    "SENT": {},
     "CONNECTED": {},
     "REFUSED": {},
 }
@@ -153,6 +155,9 @@ class HookOrder:
                 # A new connection is for an exchange that is going on, or for an open tunnel.
                 if not self._open_flows(client) and not self._has_tunnel(client):
                     self._violate("server_connect that nobody asked for")
+            case "http_connect_upstream":
+                if self._state("server", subject.server_conn) != "connecting":
+                    self._violate("http_connect_upstream outside the making of a connection")
             case "tls_clienthello":
                 if client.proxy_mode == "regular" and not self._has_tunnel(client):
                     self._violate("tls_clienthello outside a tunnel")
