@@ -183,7 +183,7 @@ class Connector:
 
     async def _dial(self, client: Client, server: Server, address: Address) -> Stream:
         host, port = address
-        addresses = await self._addresses(client, host, port)
+        addresses = await self.addresses(client, host, port)
         server.timestamp_start = time.time()
         try:
             stream = await dial(addresses, port, timeout=self._core.settings.connect_timeout)
@@ -195,7 +195,7 @@ class Connector:
         server.timestamp_tcp_setup = time.time()
         return stream
 
-    async def _addresses(self, client: Client, host: str, port: int) -> tuple[str, ...]:
+    async def addresses(self, client: Client, host: str, port: int) -> tuple[str, ...]:
         """Where a host is: rules first, then the resolver. Never an address of this proxy itself."""
         name = _canonical(host)
         if is_ip(name):
