@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from typing import Self
 
 from cryptography import x509
@@ -22,40 +23,52 @@ HANDSHAKE_SECONDS = 10.0
 #: How long `aclose` waits for room to say goodbye.
 GOODBYE_SECONDS = 1.0
 
+_DER = 2  # how the ssl module calls the encoding where chains are not public yet
 _RECORD = 16384  # plain text bytes in one record at most: RFC 8446 §5.1
 _READ_SIZE = 65536
 _WRITE_SLICE = 65536  # keeps the outgoing BIO, which never shrinks, small
 
 
 class TLSError(OSError):
-    """A handshake failed. The message says why; `verify_message` is set when the certificate was the reason."""
+    """A handshake failed. The message says why.
 
-    def __init__(self, message: str, verify_message: str | None = None) -> None:
+    When the peer's certificate was the reason, `verify_message` and `verify_code` (X509_V_ERR_…) are OpenSSL's words
+    for it. `alert` is what the peer refused with, in words (RFC 8446 §6): `unknown ca`.
+    """
+
+    def __init__(self, message: str, verify_message: str | None = None, verify_code: int = 0,
+                 alert: str = "") -> None:
         super().__init__(message)
         self.verify_message = verify_message
+        self.verify_code = verify_code
+        self.alert = alert
 
 
 class TLSStream:
     """A `Stream` of plain text over a `Stream` of TLS records. Made by `server` and `client`."""
 
     __slots__ = (
-        "_certificates", "_closed", "_eof", "_failure", "_incoming", "_object", "_outgoing", "_plain", "_wrote_eof",
-        "inner", "peername", "ragged_eof", "server_hostname", "sockname",
+        "__weakref__", "_certificates", "_closed", "_eof", "_failure", "_incoming", "_object", "_outgoing", "_plain",
+        "_wrote_eof", "inner", "on_end", "peer_spoke", "peername", "ragged_eof", "server_hostname", "sockname",
     )
 
     def __init__(self, inner: Stream, context: ssl.SSLContext, *, server_side: bool,
-                 server_hostname: str | None = None) -> None:
+                 server_hostname: str | None = None, session: ssl.SSLSession | None = None) -> None:
         self.inner = inner
         self.peername = inner.peername
         self.sockname = inner.sockname
         self.server_hostname = server_hostname
         #: True when the peer ended the connection without close_notify: a body without framing may be cut.
         self.ragged_eof = False
+        #: True once the peer sent anything but the handshake.
+        self.peer_spoke = False
+        #: Called once, when the stream ends here and its session can still be asked for.
+        self.on_end: Callable[[TLSStream], None] | None = None
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         try:
             self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side,
-                                            server_hostname=server_hostname)
+                                            server_hostname=server_hostname, session=session)
         except (ValueError, TypeError) as exc:  # an empty label, a NUL
             raise TLSError(f"{server_hostname!r} cannot be used as a server name: {exc}") from exc
         self._plain = ChunkBuffer()  # decrypted before it was asked for: only around write_eof
@@ -75,10 +88,10 @@ class TLSStream:
 
     @classmethod
     async def client(cls, stream: Stream, context: ssl.SSLContext, server_hostname: str | None,
-                     timeout: float = HANDSHAKE_SECONDS) -> Self:
+                     timeout: float = HANDSHAKE_SECONDS, session: ssl.SSLSession | None = None) -> Self:
         """Start a handshake; `server_hostname` goes out as SNI (unless it is an address) and is verified when the
-        context says so. Raises as `server` does."""
-        tls = cls(stream, context, server_side=False, server_hostname=server_hostname)
+        context says so. `session` is one of the same context to resume. Raises as `server` does."""
+        tls = cls(stream, context, server_side=False, server_hostname=server_hostname, session=session)
         await tls._handshake(timeout)
         return tls
 
@@ -101,7 +114,8 @@ class TLSStream:
 
     @property
     def peer_certificates(self) -> list[x509.Certificate]:
-        """What the peer sent, leaf first; only the leaf before Python 3.13."""
+        """What the peer sent, leaf first; the leaf alone when a session was resumed. Raises ValueError for what is no
+        certificate, which can only come unverified."""
         if self._certificates is None:
             self._certificates = [x509.load_der_x509_certificate(der) for der in self._peer_chain()]
         return self._certificates
@@ -110,8 +124,22 @@ class TLSStream:
         whole_chain = getattr(self._object, "get_unverified_chain", None)  # public since Python 3.13
         if whole_chain is not None:
             return list(whole_chain())
+        private = getattr(getattr(self._object, "_sslobj", None), "get_unverified_chain", None)
+        if private is not None:
+            return [certificate.public_bytes(_DER) for certificate in private() or () if certificate is not None]
         leaf = self._object.getpeercert(binary_form=True)
         return [leaf] if leaf else []
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """What a later connection of the same context can resume, None when the server gave nothing for that (yet: TLS
+        1.3 sends it after the handshake)."""
+        session = self._object.session
+        return session if session is not None and (session.has_ticket or session.id) else None
+
+    @property
+    def session_reused(self) -> bool:
+        return bool(self._object.session_reused)
 
     # --- the Stream interface ---------------------------------------------------------------------------------
 
@@ -148,6 +176,7 @@ class TLSStream:
         await self.inner.write_eof()
 
     async def aclose(self) -> None:
+        self._tell_end()
         if not self._closed:
             if not self._wrote_eof:
                 self._say_goodbye()
@@ -160,6 +189,7 @@ class TLSStream:
         await self.inner.aclose()
 
     def abort(self) -> None:
+        self._tell_end()
         self._end()
         self.inner.abort()
 
@@ -231,6 +261,8 @@ class TLSStream:
             self._eof = True
         except ssl.SSLError as exc:  # the text before the damage counts; `read` reports the rest
             self._failure = exc
+        if chunks:
+            self.peer_spoke = True
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _encrypt(self, data: bytes) -> bytes:
@@ -269,6 +301,11 @@ class TLSStream:
         except ConnectionClosed:  # the handshake's own error is the better news
             pass
 
+    def _tell_end(self) -> None:
+        if self.on_end is not None:
+            tell, self.on_end = self.on_end, None
+            tell(self)
+
     def _end(self) -> None:
         self._closed = True
         self._eof = True
@@ -280,10 +317,18 @@ def _reason(exc: ssl.SSLError) -> str:
     reason = (exc.reason or "").upper()
     if reason in _REASONS:
         return _REASONS[reason]
+    alert = _alert(reason)
+    if alert:
+        return f"the peer refused with the TLS alert: {alert}"
+    return f"TLS error: {_words(reason) if reason else exc}"
+
+
+def _alert(reason: str) -> str:
+    """The alert that OpenSSL calls `TLSV1_ALERT_UNKNOWN_CA`: `unknown ca`; empty for what is no alert."""
     for prefix in ("TLSV1_ALERT_", "SSLV3_ALERT_", "TLSV13_ALERT_", "TLSV1_", "SSL/TLS_ALERT_"):
         if reason.startswith(prefix):
-            return f"the peer refused with the TLS alert: {_words(reason.removeprefix(prefix))}"
-    return f"TLS error: {_words(reason) if reason else exc}"
+            return _words(reason.removeprefix(prefix))
+    return ""
 
 
 _REASONS = {
@@ -307,5 +352,5 @@ def _handshake_error(exc: ssl.SSLError) -> TLSError:
         message = exc.verify_message.rstrip(".")
         if message[1:2].islower():  # not "IP address mismatch"
             message = message[0].lower() + message[1:]
-        return TLSError(f"certificate verify failed: {message}", exc.verify_message)
-    return TLSError(_reason(exc))
+        return TLSError(f"certificate verify failed: {message}", exc.verify_message, exc.verify_code)
+    return TLSError(_reason(exc), alert=_alert((exc.reason or "").upper()))

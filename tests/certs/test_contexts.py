@@ -80,7 +80,7 @@ class TestClientContext:
         assert client_context() is client_context()
         assert client_context(extra_ca=authority.path) is client_context(extra_ca=authority.path)
         different = [client_context(), client_context(verify=False), client_context(alpn=("h2",)),
-                     client_context(min_version=ssl.TLSVersion.TLSv1_3), client_context(extra_ca=authority.path)]
+                     client_context(min_version="TLS1_3"), client_context(extra_ca=authority.path)]
         assert len(set(map(id, different))) == 5
 
     def test_verification_is_the_default(self) -> None:
