@@ -40,6 +40,7 @@ HOOK_ORDER = (
     "responseheaders", "response", "error",
     "server_disconnected", "client_disconnected",
     "tcp_start", "tcp_message", "tcp_end", "tcp_error",
+    "udp_start", "udp_message", "udp_end", "udp_error",
     "dns_request", "dns_response", "dns_error",
     "update", "done",
 )  # fmt: skip

@@ -39,6 +39,7 @@ class ProxyOptions(Options):
     body_timeout: float
     idle_timeout: float
     dns_timeout: float
+    udp_timeout: float
     rule_body_limit: int
     connections: int
     grace: float
@@ -116,3 +117,5 @@ class ProxyOptions(Options):
         self.add("idle_timeout", float, 300.0, "Seconds a connection may be silent between exchanges, or a tunnel "
                  "altogether.", minimum=_TINY)
         self.add("dns_timeout", float, 5.0, "Seconds for a DNS answer, all resolvers together.", minimum=_TINY)
+        self.add("udp_timeout", float, 60.0, "Seconds after which a UDP flow in which nothing is sent has ended.",
+                 minimum=_TINY)

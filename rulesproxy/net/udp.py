@@ -1,8 +1,9 @@
-"""UDP sockets: one that serves many peers, and one that asks a single server and hears nobody else."""
+"""UDP sockets: one that serves many peers, one that talks to a single one, and one that asks it and waits."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from rulesproxy.model.connection import Address
 
 _RECEIVE_BUFFER = 1024 * 1024  # a burst of queries waits in the kernel instead of being lost
 _DATAGRAM_LIMIT = 65535
+_AT_ONCE = 16  # datagrams one socket may bring before others have their turn
 
 log = logging.getLogger("rulesproxy")
 
@@ -23,7 +25,8 @@ Peer = tuple[Any, ...]
 class UdpListener(asyncio.DatagramProtocol):
     """A bound socket; `receive(data, peer)` is called for each datagram. Made by `listen_udp`."""
 
-    def __init__(self, receive: Callable[[bytes, Peer], None]) -> None:
+    def __init__(self, sock: socket.socket, receive: Callable[[bytes, Peer], None]) -> None:
+        self._sock = sock
         self._receive = receive
         self._transport: asyncio.DatagramTransport
         self.address: Address
@@ -49,7 +52,10 @@ class UdpListener(asyncio.DatagramProtocol):
         if self._transport.is_closing():
             return
         try:
-            self._transport.sendto(data, peer)
+            if data:
+                self._transport.sendto(data, peer)
+            else:  # the transports of both event loops take an empty datagram for nothing to send
+                self._sock.sendto(data, peer)
         except OSError as exc:
             self.error_received(exc)
 
@@ -68,11 +74,71 @@ async def listen_udp(host: str, port: int, receive: Callable[[bytes, Peer], None
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         sock.bind(address)
-        _, listener = await loop.create_datagram_endpoint(lambda: UdpListener(receive), sock=sock)
+        _, listener = await loop.create_datagram_endpoint(lambda: UdpListener(sock, receive), sock=sock)
     except BaseException:
         sock.close()
         raise
     return listener
+
+
+class UdpSocket:
+    """A socket connected to one server: `receive(data)` is called for each datagram it sends, `failed(error)` when the
+    system learns that nobody listens there. Both are called by the event loop, never from `send`.
+    """
+
+    __slots__ = ("_failed", "_loop", "_receive", "_sock", "peername", "sockname")
+
+    def __init__(self, server: Address, receive: Callable[[bytes], None], failed: Callable[[OSError], None]) -> None:
+        """`server` is a literal address. Raises OSError when there is no route."""
+        self._loop = asyncio.get_running_loop()
+        self._receive = receive
+        self._failed = failed
+        self._sock = _connected(server)
+        self.peername: Address = self._sock.getpeername()[:2]
+        self.sockname: Address = self._sock.getsockname()[:2]
+        # Not a transport: those of the event loops send no empty datagrams, and hide some errors.
+        self._loop.add_reader(self._sock, self._readable)
+
+    def send(self, data: bytes) -> None:
+        """Send one datagram. What the system cannot send now is lost, as on any network."""
+        try:
+            self._sock.send(data)
+        except OSError as exc:
+            # An ICMP error of an earlier datagram is reported here or by the next receive, whichever comes first.
+            if exc.errno == errno.ECONNREFUSED:
+                self._loop.call_soon(self._failed, exc)
+            else:
+                log.debug("udp %s: %s", self.peername, exc)
+
+    def close(self) -> None:
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock)
+            self._sock.close()
+
+    def _readable(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                data = self._sock.recv(_DATAGRAM_LIMIT)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as exc:
+                self._failed(exc)
+                return
+            self._receive(data)
+            if self._sock.fileno() < 0:  # closed in `receive`
+                return
+
+
+def _connected(server: Address) -> socket.socket:
+    """Datagrams from any other address or port never reach this socket. Raises OSError."""
+    sock = socket.socket(socket.AF_INET6 if ":" in server[0] else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        sock.connect(server)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 class UdpExchange:
@@ -86,14 +152,7 @@ class UdpExchange:
     def __init__(self, server: Address) -> None:
         """`server` is a literal address. Raises OSError when there is no route."""
         self._loop = asyncio.get_running_loop()
-        family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
-        self._sock = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            self._sock.setblocking(False)
-            self._sock.connect(server)
-        except OSError:
-            self._sock.close()
-            raise
+        self._sock = _connected(server)
 
     def __enter__(self) -> UdpExchange:
         return self

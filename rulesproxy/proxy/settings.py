@@ -21,6 +21,8 @@ class Settings:
     tls_timeout: float = 10.0
     #: Silence between requests, in relayed tunnels, and while an answer is awaited.
     idle_timeout: float = 300.0
+    #: Silence in a UDP flow.
+    udp_timeout: float = 60.0
     #: Silence in the middle of a body, and a client that does not take what it asked for.
     body_timeout: float = 60.0
     #: A request line, a head with its end, and how many fields a head may have.

@@ -24,6 +24,7 @@ from rulesproxy.model.connection import Server
 from rulesproxy.model.effects import Drop
 from rulesproxy.model.flow import Error
 from rulesproxy.model.tcp import TCPFlow, TCPMessage
+from rulesproxy.model.udp import UDPFlow
 from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import ConnectionClosed, Stream
 from rulesproxy.proxy.failures import sent_by
@@ -98,7 +99,7 @@ async def _start(session: Session, flow: TCPFlow) -> None:
     addons = session.core.addons
     if addons.active(TcpStartHook):
         await addons.fire(TcpStartHook(flow))
-        _check(flow)
+        check(flow)
 
 
 async def _connect(session: Session, flow: TCPFlow, scope: Scope) -> Stream:
@@ -115,8 +116,8 @@ async def _connect(session: Session, flow: TCPFlow, scope: Scope) -> Stream:
     return origin
 
 
-def _check(flow: TCPFlow) -> None:
-    """Raises Stopped if a handler killed or dropped the flow."""
+def check(flow: TCPFlow | UDPFlow) -> None:
+    """Raises Stopped, with `flow.error` set, if a handler killed or dropped the flow."""
     if flow.error is not None:
         raise Stopped
     if flow.drop is not None:
@@ -182,7 +183,7 @@ class TcpRelay(Splice):
     async def run(self) -> None:
         """Closing the streams is left to their owners. Cancelled, it raises CancelledError."""
         flow = self._flow
-        _check(flow)
+        check(flow)
         flow.on_kill, flow.on_speak = self._killed, self._speak
         self._tasks = (self._loop.create_task(self._copy(self._left, self._right)),
                        self._loop.create_task(self._copy(self._right, self._left)))
@@ -230,7 +231,7 @@ class TcpRelay(Splice):
             await self._addons.fire(TcpMessageHook(flow))
             self._last = self._loop.time()
             try:
-                _check(flow)
+                check(flow)
             except Stopped:
                 self._end(flow.error)
                 return b""
