@@ -135,8 +135,9 @@ def _result(step: TestStep, outcome: Outcome) -> Iterator[str]:
         yield f"answer: {answer}"
         return
     if outcome.sent is not None:
+        through = f" through {outcome.via}" if outcome.via not in (None, "direct") else ""
         at = f" at {', '.join(outcome.addresses)}" if outcome.addresses else ""
-        yield f"sent: {outcome.sent.method} {outcome.sent.url} to {outcome.server}{at}"
+        yield f"sent: {outcome.sent.method} {outcome.sent.url} to {outcome.server}{at}{through}"
     else:
         yield "sent: nothing"
     if outcome.drop is not None:
@@ -167,6 +168,7 @@ def _json(step: TestStep, outcome: Outcome, story: Explanation) -> dict[str, Any
             "rules": outcome.rules,
             "tls": outcome.tls.value if outcome.tls is not None else None,
             "server": outcome.server,
+            "via": outcome.via,
             "sent": None if sent is None else {"method": sent.method, "url": sent.url, "sni": sent.sni},
             "status": response.status_code if response is not None else None,
             "dropped": outcome.drop.value if outcome.drop is not None else None,

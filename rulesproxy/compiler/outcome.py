@@ -49,9 +49,9 @@ class SentRequest:
 class Outcome:
     """Everything that can be said afterwards; what was not reached is empty.
 
-    `response` is what the client gets, `sent` what the origin got, `server` the `host:port` that was dialled and
-    `addresses` what rules put in the place of that name. `answer` is the rules' DNS answer, None when the query was
-    forwarded.
+    `response` is what the client gets, `sent` what the origin got, `server` the `host:port` that was dialled, `via` the
+    proxy rules send it through (`direct`: through none) and `addresses` what rules put in the place of that name.
+    `answer` is the rules' DNS answer, None when the query was forwarded.
     """
 
     views: list[View] = field(default_factory=list)
@@ -63,6 +63,7 @@ class Outcome:
     response: Response | None = None
     sent: SentRequest | None = None
     server: str | None = None
+    via: str | None = None
     addresses: tuple[str, ...] = ()
     pacing: Pacing | None = None
     drop: Drop | None = None

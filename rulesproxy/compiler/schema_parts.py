@@ -159,6 +159,7 @@ EXPECT = obj(
         "body": {"description": "The response body.", **_EXPECTED},
         "json": {"description": "The response body as JSON.", **_ANY_JSON},
         "server": text("host:port that the request goes to."),
+        "via": text("The proxy that rules send it through, as http://host:port; `direct` for none."),
         "sent": {"description": "What the origin gets; `nothing` when it must not be asked.",
                  **obj("sent", {
                      "method": text("The method."),

@@ -17,7 +17,7 @@ from rulesproxy.compiler.testcase import NOT_GIVEN, Fields, TestQuery, TestReque
 from rulesproxy.model.connection import Client, Server
 from rulesproxy.model.dns import DNSFlow, DNSMessage
 from rulesproxy.model.dns_types import types
-from rulesproxy.model.effects import LocalFile, Route
+from rulesproxy.model.effects import LocalFile, Route, Via
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.headers import Headers, to_bytes
 from rulesproxy.model.http import Message, Request, Response
@@ -25,7 +25,8 @@ from rulesproxy.model.names import InvalidHost, canonical_host, host_for_url, is
 from rulesproxy.model.pages import error_response
 from rulesproxy.model.policy import TlsVerdict
 from rulesproxy.model.tls import ClientHello, Tunnel
-from rulesproxy.runtime.decision import RuleInfo
+from rulesproxy.model.via import chosen
+from rulesproxy.runtime.decision import Decision, RuleInfo
 from rulesproxy.runtime.early import answer_query, connect_flow, open_tunnel, resolve_name, start_tls
 from rulesproxy.runtime.engine import RuleExchange
 from rulesproxy.runtime.facts import DnsFacts, Files, TunnelFacts
@@ -112,10 +113,21 @@ class _Simulation:
         self.out.answer = flow.response
         self.out.tags = flow.metadata.get("tags", [])
 
-    def _dial(self, host: str, port: int, client: Client) -> bool:
-        """Note where the proxy connects to; False when a rule makes the name fail."""
+    def _dial(self, host: str, port: int, client: Client, via: Via | None) -> bool:
+        """Note where the proxy connects to, and how; False when a rule makes a name fail."""
         self.out.server = f"{host_for_url(host)}:{port}"
-        name = host
+        self.out.via = str(via) if via is not None else None
+        if not self._look_up(host, client):
+            return False
+        via = chosen(via)
+        if via is None:
+            return True
+        addresses = self.out.addresses  # the server's, not the proxy's
+        found = self._look_up(via.host, client)
+        self.out.addresses = addresses
+        return found
+
+    def _look_up(self, name: str, client: Client) -> bool:
         for _ in range(_MOST_ALIASES):
             if is_ip(name):
                 break
@@ -164,23 +176,26 @@ class _Simulation:
         client.sni = sni
         if self.out.tls is TlsVerdict.RELAY:
             route = (verdict.route if verdict is not None else None) or flow.route
-            self._dial(*_destination(host, port, route), client)
+            via = (verdict.via if verdict is not None else None) or flow.via
+            self._dial(*_destination(host, port, route), client, via)
         return self.out.tls is TlsVerdict.INTERCEPT
 
     def _see_tunnel(self, connect: View, x: TunnelFacts) -> None:
-        """Note both phases. A route counts per request in a decrypted tunnel; TLS rules count where they settled it."""
+        """Note both phases. Where a decrypted tunnel leads is said per request; TLS rules count where they settled it.
+        """
         self.out.see(connect)
         relayed = self.out.tls is TlsVerdict.RELAY
-        route = connect.decision.winners.get(Slot.ROUTE) if connect.decision is not None else None
-        if route is not None and not relayed and connect.decision is not None and connect.decision.route is not None:
-            self.out.acted[Phase.CONNECT].remove(route.name)
+        early = _leading(connect.decision)
+        if not relayed:
+            for rule in set(early.values()):
+                self.out.acted[Phase.CONNECT].remove(rule.name)
         decided = self.rules.decide(Phase.TLS, x, self._failed)
         self.out.views.append(View(Phase.TLS, x, decided))
         if decided is None:
             return
-        late = decided.winners.get(Slot.ROUTE) if relayed and route is None and decided.route is not None else None
+        late = [rule for slot, rule in _leading(decided).items() if relayed and slot not in early]
         for rule in decided.acted:
-            if rule.name == self.out.tls_rule or rule is late:
+            if rule.name == self.out.tls_rule or rule in late:
                 self.out.act(Phase.TLS, rule.name)
 
     # --- HTTP --------------------------------------------------------------------------------------------------------
@@ -234,7 +249,8 @@ class _Simulation:
             if flow.request.raw_content is None:
                 flow.request.raw_content = sent_body  # it streams
             self.out.sent = _sent(flow.request, flow.route, flow.request.get_content(strict=False) or b"")
-            if not self._dial(*_destination(flow.request.host, flow.request.port, flow.route), flow.client_conn):
+            to = _destination(flow.request.host, flow.request.port, flow.route)
+            if not self._dial(*to, flow.client_conn, flow.via):
                 flow.response, flow.own_page = self.out.response, True
                 self.out.sent = None
             else:
@@ -294,6 +310,14 @@ def _with_body(message: _Message, body: str | None, document: object) -> _Messag
     elif body is not None:
         message.set_content(body.encode("utf-8"))
     return message
+
+
+def _leading(decision: Decision | None) -> dict[Slot, RuleInfo]:
+    """The rules that say where a tunnel leads, and through which proxy."""
+    if decision is None:
+        return {}
+    return {slot: decision.winners[slot] for slot, op in ((Slot.ROUTE, decision.route), (Slot.VIA, decision.via))
+            if op is not None}
 
 
 def _destination(host: str, port: int, route: Route | None) -> tuple[str, int]:

@@ -128,6 +128,7 @@ class Expect:
     body: Expected | None = None
     json: Any = NOT_GIVEN
     server: str | None = None
+    via: str | None = None
     sent: Sent | None = None
     nothing_sent: bool = False
     dns: ExpectedDns | None = None
@@ -283,7 +284,7 @@ def _expect(node: Mapping, report: Report) -> Expect:
     return Expect(
         node.pos, _texts(node.get("rule")), () if at_all else _texts(no_rule), at_all, _integer(node, "status"),
         _expected_fields(node.get("headers"), report), _expected(node.get("body"), report), _json(node, "json"),
-        _text(node, "server"), _sent(sent, report), isinstance(sent, Scalar), _dns(node.get("dns")),
+        _text(node, "server"), _text(node, "via"), _sent(sent, report), isinstance(sent, Scalar), _dns(node.get("dns")),
         _text(node, "tls"), _flag(node.get("closed")),
     )  # fmt: skip
 

@@ -102,6 +102,8 @@ def compare(expect: Expect, outcome: Outcome) -> Iterable[Difference]:
     yield from _answer(expect, outcome)
     if expect.server is not None and not _is_server(expect.server, outcome):
         yield Difference("server", expect.server, outcome.server or "no server is asked")
+    if expect.via is not None and expect.via.lower() != (outcome.via or "direct"):
+        yield Difference("via", expect.via, outcome.via or "direct")
     if expect.nothing_sent and outcome.sent is not None:
         yield Difference("sent", "nothing", f"{outcome.sent.method} {outcome.sent.url}")
     if expect.sent is not None:

@@ -69,5 +69,5 @@ NOT_YET = {
     "match": ("server_ip", "extension", "url", "request_type", "http_version", "body", "response_cookies",
               "response_type", "response_body", "response_source", "user", "alpn", "tls_version", "direction", "text",
               "json", "json_path", "bytes", "opcode", "chance", "nth", "schedule", "state", "tagged"),
-    "action": ("upstream_proxy", "throttle", "fault", "websocket", "tcp", "udp", "state"),
+    "action": ("throttle", "fault", "websocket", "tcp", "udp", "state"),
 }  # fmt: skip

@@ -8,7 +8,6 @@ from __future__ import annotations
 from rulesproxy.model.connection import Client, Server
 from rulesproxy.model.dns import DNSFlow
 from rulesproxy.model.dns_types import response_codes, types
-from rulesproxy.model.effects import Route
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.headers import Headers
 from rulesproxy.model.http import Request
@@ -23,7 +22,7 @@ from rulesproxy.runtime.ruleset import ErrorHandler, RuleSet
 
 
 def open_tunnel(rules: RuleSet, flow: HTTPFlow, on_error: ErrorHandler) -> Decision | None:
-    """Connect rules on the flow of a CONNECT: a block refuses the tunnel, a route moves it while it is relayed."""
+    """Connect rules on the flow of a CONNECT: a block refuses the tunnel, route and via lead it while it is relayed."""
     x = TunnelFacts(Tunnel(flow.client_conn, flow.request.host, flow.request.port))
     decision = rules.decide(Phase.CONNECT, x, on_error)
     if decision is None:
@@ -39,13 +38,13 @@ def open_tunnel(rules: RuleSet, flow: HTTPFlow, on_error: ErrorHandler) -> Decis
         winner = decision.winners[Slot.ANSWER]
         flow.rule = winner.name
         decision.answer.apply(flow, winner)
-    elif decision.route is not None:
-        decision.route.apply(flow, decision.winners[Slot.ROUTE])
+    else:
+        _lead(decision, flow)
     return decision
 
 
 def start_tls(rules: RuleSet, tunnel: Tunnel, named_only: bool, on_error: ErrorHandler) -> TlsDecision | None:
-    """What happens to a tunnel in which a client starts TLS; a relayed one may be sent elsewhere."""
+    """What happens to a tunnel in which a client starts TLS; a relayed one may be sent elsewhere, or another way."""
     x = TunnelFacts(tunnel)
     verdict = rules.decide_tls(x, named_only)
     decision = rules.decide(Phase.TLS, x, on_error)
@@ -57,13 +56,13 @@ def start_tls(rules: RuleSet, tunnel: Tunnel, named_only: bool, on_error: ErrorH
         return verdict
     # Where connect rules send a tunnel that stays closed, else those that had to see the name in the ClientHello.
     opened = rules.decide(Phase.CONNECT, TunnelFacts(Tunnel(tunnel.client, tunnel.host, tunnel.port)), on_error)
-    route = _route(opened, flow)
-    if verdict is None and route is not None:
+    early, late = connect_flow(tunnel), connect_flow(tunnel)
+    _lead(opened, early)
+    _lead(decision, late)
+    route, via = early.route or late.route, early.via or late.via
+    if verdict is None and (route, via) == (early.route, early.via):
         return None  # it stands since the CONNECT
-    route = route or _route(decision, flow)
-    if verdict is None and route is None:
-        return None
-    return TlsDecision(TlsVerdict.RELAY, verdict.rule if verdict is not None else None, route)
+    return TlsDecision(TlsVerdict.RELAY, verdict.rule if verdict is not None else None, route, via)
 
 
 def judge_tunnel(rules: RuleSet, tunnel: Tunnel, on_error: ErrorHandler) -> TunnelDecision:
@@ -74,14 +73,17 @@ def judge_tunnel(rules: RuleSet, tunnel: Tunnel, on_error: ErrorHandler) -> Tunn
         return TunnelDecision()
     if decision.failure is not None or decision.answer is not None:
         return TunnelDecision(refused=True)
-    return TunnelDecision(route=_route(decision, connect_flow(tunnel)))
+    flow = connect_flow(tunnel)
+    _lead(decision, flow)
+    return TunnelDecision(route=flow.route, via=flow.via)
 
 
-def _route(decision: Decision | None, flow: HTTPFlow) -> Route | None:
-    if decision is None or decision.route is None:
-        return None
-    decision.route.apply(flow, decision.winners[Slot.ROUTE])
-    return flow.route
+def _lead(decision: Decision | None, flow: HTTPFlow) -> None:
+    """Where to, and through which proxy."""
+    if decision is not None and decision.route is not None:
+        decision.route.apply(flow, decision.winners[Slot.ROUTE])
+    if decision is not None and decision.via is not None:
+        decision.via.apply(flow, decision.winners[Slot.VIA])
 
 
 def connect_flow(tunnel: Tunnel) -> HTTPFlow:

@@ -130,6 +130,8 @@ class RuleExchange:
             return  # a filled answer leaves route and via unused (4.3)
         if decision.route is not None and not self._guarded(decision, self._route, decision):
             return
+        if decision.via is not None and not self._guarded(decision, self._via, decision, slot=Slot.VIA):
+            return
         if decision.reads_response:
             ask_for_whole_bodies(flow)
 
@@ -148,18 +150,26 @@ class RuleExchange:
         assert decision.route is not None
         decision.route.apply(self.flow, decision.winners[Slot.ROUTE])
 
+    def _via(self, decision: Decision) -> None:
+        assert decision.via is not None
+        decision.via.apply(self.flow, decision.winners[Slot.VIA])
+
     def _answer(self, decision: Decision) -> None:
         rule = decision.winners[Slot.ANSWER]
         assert decision.answer is not None
         self.flow.rule = rule.name
         decision.answer.apply(self.flow, rule)
 
-    def _guarded(self, decision: Decision, step: Callable[..., object], *arguments: object) -> bool:
-        """A value that must not be sent shows up while it is applied: refuse for it. False if that happened."""
+    def _guarded(self, decision: Decision, step: Callable[..., object], *arguments: object,
+                 slot: Slot = Slot.ROUTE) -> bool:
+        """A value that must not be sent shows up while it is applied: refuse for it. False if that happened.
+
+        Who has the answer, else `slot`, is to blame.
+        """
         try:
             step(*arguments)
         except TemplateError as exc:
-            rule = decision.winners.get(Slot.ANSWER) or decision.winners.get(Slot.ROUTE) or decision.acted[0]
+            rule = decision.winners.get(Slot.ANSWER) or decision.winners.get(slot) or decision.acted[0]
             self._on_error(rule, exc)
             self._refuse(exc.status, rule, str(exc))
             return False

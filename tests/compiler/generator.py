@@ -248,6 +248,9 @@ ACTIONS: dict[str, Callable[[Random], Any]] = {
     "rewrite": lambda r: r.choice((rewrite_request, rewrite_response))(r),
     "redirect_server": lambda r: r.choice(["next.test", ":8443", {"to": "https://next.test", "keep_host": False}]),
     "map_remote": lambda r: r.choice(["http://far.test:81/base", {"to": "https://far.test", "keep_host": True}]),
+    "upstream_proxy": lambda r: r.choice(["http://proxy.test:3128", "socks5://192.0.2.5", "direct",
+                                          {"url": "https://proxy.test", "auth": "ada:secret"},
+                                          'http://${query.q | default("proxy.test")}:81']),
     "spoof_dns": lambda r: r.choice(["192.0.2.1", {"A": ["192.0.2.1", "192.0.2.2"], "others": "forward"},
                                      {"rcode": "NXDOMAIN"}, {"TXT": "hello", "for": r.choice(("clients", "proxy"))},
                                      {"CNAME": "b.test"}]),
@@ -267,7 +270,7 @@ def draw_rule(r: Random, x: Exchange, name: str) -> dict[str, Any]:
     if r.random() < 0.15:
         rule["unless"] = draw_match(r, draw_exchange(r)) or {"host": "nobody.test"}
     # The weights make the common actions common, and `pass` rare: it ends everything.
-    keys = r.choices(tuple(ACTIONS), (4, 5, 2, 3, 9, 4, 4, 3, 2, 2, 2, 2, 1), k=r.choice((1, 1, 2)))
+    keys = r.choices(tuple(ACTIONS), (4, 5, 2, 3, 9, 4, 4, 4, 3, 2, 2, 2, 2, 1), k=r.choice((1, 1, 2)))
     rule["action"] = {key: ACTIONS[key](r) for key in keys}
     if r.random() < 0.3:
         rule["priority"] = r.randint(-1, 2)

@@ -120,7 +120,8 @@ def read(rules: Sequence[Rule], look: Look) -> Outcome:
 
 
 def said_by_decision(decision: Decision) -> Said:
-    slots = {Slot.ANSWER: decision.answer, Slot.ROUTE: decision.route, Slot.TLS: decision.tls, Slot.NAME: decision.name}
+    slots = {Slot.ANSWER: decision.answer, Slot.ROUTE: decision.route, Slot.VIA: decision.via, Slot.TLS: decision.tls,
+             Slot.NAME: decision.name}
     return {
         "acted": [rule.name for rule in decision.acted],
         "overruled": [rule.name for rule, _, _ in decision.lost],

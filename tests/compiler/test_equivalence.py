@@ -154,7 +154,7 @@ def test_the_corpus_covers_what_there_is(corpus: list[Case]) -> None:
     assert matched / pairs >= 0.3, f"{matched} of {pairs}"
     assert keys == set(unit.matchers())
     wanted = {f"action {key}" for key in unit.actions()}
-    wanted |= {f"conflict {slot}" for slot in ("ANSWER", "ROUTE", "TLS", "NAME")}
+    wanted |= {f"conflict {slot}" for slot in ("ANSWER", "ROUTE", "VIA", "TLS", "NAME")}
     wanted |= {f"{phase.name} acted" for phase in Phase} | {"REQUEST waiting", "RESPONSE waiting"}
     wanted |= {f"leaf {leaf.__name__}" for leaf in leaf_classes()} | {"REQUEST failure"}
     assert wanted <= set(seen), sorted(wanted - set(seen))
