@@ -205,14 +205,15 @@ class ClientContexts:
         return context
 
 
-_shared = ClientContexts()
+#: Shared by all proxies of the process: what they are made from is in their key.
+CLIENT_CONTEXTS = ClientContexts()
 
 
 def client_context(*, verify: bool = True, alpn: tuple[str, ...] = HTTP1, extra_ca: Path | None = None,
                    client_cert: Path | None = None, min_version: str = versions.DEFAULT) -> ssl.SSLContext:
     """The context for these `ServerDemands`, made if need be. Raises CertificateError for files that cannot be used."""
     demands = ServerDemands(verify, alpn, extra_ca, client_cert, min_version)
-    return _shared.find(demands) or _shared.make(demands)
+    return CLIENT_CONTEXTS.find(demands) or CLIENT_CONTEXTS.make(demands)
 
 
 def _key(demands: ServerDemands) -> tuple[object, ...]:

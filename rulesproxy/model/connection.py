@@ -25,7 +25,8 @@ class Connection:
 
     __slots__ = (
         "_id", "alpn", "alpn_offers", "certificate_list", "cipher", "error", "peername", "sni", "sockname", "state",
-        "timestamp_end", "timestamp_start", "timestamp_tls_setup", "tls", "tls_version", "transport_protocol",
+        "timestamp_end", "timestamp_start", "timestamp_tls_setup", "tls", "tls_resumed", "tls_version",
+        "transport_protocol",
     )
 
     def __init__(self, *, peername: Address | None = None, sockname: Address | None = None,
@@ -42,6 +43,7 @@ class Connection:
         self.alpn_offers: tuple[bytes, ...] = ()
         self.cipher: str | None = None
         self.tls_version: str | None = None  # "TLSv1.3"
+        self.tls_resumed = False  # the handshake went on with an earlier session
         self.sni: str | None = None
         self.timestamp_start: float = time.time()
         self.timestamp_end: float | None = None

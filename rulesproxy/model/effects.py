@@ -49,6 +49,18 @@ class Via:
         return f"{self.scheme}://{host_for_url(self.host)}:{self.port}" if self.host else self.scheme
 
 
+@dataclass(frozen=True, slots=True)
+class TlsDemands:
+    """What rules ask of TLS with a server. None keeps what the options say; `client_cert` is a PEM file with key,
+    `min_version` one of `TLS1 TLS1_1 TLS1_2 TLS1_3`. Connections with different demands are never shared.
+    """
+
+    client_cert: str | None = None
+    min_version: str | None = None
+    verify: bool = True
+    rule: str = field(default="", compare=False)
+
+
 @dataclass(slots=True)
 class Pacing:
     """Latency to add, in seconds: before the request goes out, and before the response goes back."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from rulesproxy.model.connection import Client, Server
-from rulesproxy.model.effects import Drop, LocalFile, Pacing, Route, Via
+from rulesproxy.model.effects import Drop, LocalFile, Pacing, Route, TlsDemands, Via
 from rulesproxy.model.http import Request, Response
 from rulesproxy.model.websocket import WebSocketData
 
@@ -84,14 +84,14 @@ class Flow:
 class HTTPFlow(Flow):
     """One HTTP exchange.
 
-    `route`, `via`, `drop`, `pacing` and `local_file` are decisions as data: set by rules (or addons), carried out by
-    the core. `rule` names the rule that answered, for pages and logs. `body_overflow` is the phase whose body was
+    `route`, `via`, `server_tls`, `drop`, `pacing` and `local_file` are decisions as data: set by rules (or addons),
+    carried out by the core. `rule` names the rule that answered, for pages and logs. `body_overflow` is the phase whose body was
     wanted whole but is larger than `rule_body_limit`: the `request` (`response`) hook fires before such a body, with
     `raw_content` None, and the body streams unless the hook answers.
     """
 
     __slots__ = ("body_overflow", "drop", "local_file", "own_page", "pacing", "request", "response", "route", "rule",
-                 "via", "websocket")
+                 "server_tls", "via", "websocket")
 
     type = "http"
 
@@ -103,6 +103,7 @@ class HTTPFlow(Flow):
         self.websocket: WebSocketData | None = None
         self.route: Route | None = None
         self.via: Via | None = None
+        self.server_tls: TlsDemands | None = None
         self.drop: Drop | None = None
         self.pacing: Pacing | None = None
         self.local_file: LocalFile | None = None

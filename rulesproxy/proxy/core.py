@@ -18,6 +18,7 @@ from rulesproxy.model.connection import Address
 from rulesproxy.model.names import is_ip
 from rulesproxy.net.local import is_local
 from rulesproxy.net.resolve import Resolver
+from rulesproxy.proxy.server_tls import ServerTls
 from rulesproxy.proxy.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ log = logging.getLogger("rulesproxy")
 class Core:
     """Services and state of a running proxy. `upstream` is set by `Proxy`, which owns both."""
 
-    __slots__ = ("addons", "authority", "closing", "contexts", "listening", "resolver", "sessions", "settings",
-                 "unnamed_relays", "upstream", "virtual_host")
+    __slots__ = ("addons", "authority", "closing", "contexts", "listening", "resolver", "server_tls", "sessions",
+                 "settings", "unnamed_relays", "upstream", "virtual_host", "websockets")
 
     upstream: UpstreamPool
 
@@ -42,6 +43,7 @@ class Core:
         self.authority = authority
         self.contexts = ServerContexts(authority)
         self.resolver = resolver
+        self.server_tls = ServerTls()
         self.settings = settings if settings is not None else Settings()
         self.virtual_host = virtual_host
         #: Where our own listeners are, bound addresses with real port numbers.

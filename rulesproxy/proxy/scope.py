@@ -74,3 +74,6 @@ class Scope:
             return target
         via = chosen(flow.via, self.via)
         return target._replace(via=via, absolute_form=takes_absolute_form(via, target, request, route))
+            demands = flow.server_tls
+            if demands is not None:
+                target = target._replace(verify=target.verify and demands.verify, server_tls=demands)

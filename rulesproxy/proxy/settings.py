@@ -11,6 +11,7 @@ from rulesproxy.codecs.http1 import Limits
 _LIMITS = Limits()
 
 
+_PATHS = ("upstream_ca", "client_certs", "client_ca")
 @dataclass(slots=True)
 class Settings:
     """Times are seconds, sizes bytes. Assigning to an attribute takes effect from the next wait on."""
@@ -39,6 +40,16 @@ class Settings:
     upstream_auth: str | None = field(default=None, repr=False)
     connections: int = 10_000
     #: "close" ends tunnels that new rules would treat differently, "keep" leaves them.
+    #: Certificates to show to servers: a file, or a folder of HOST.pem.
+    client_certs: Path | None = None
+    #: Certificates to show to clients instead of leaves: `[PATTERN=]FILE`.
+    certs: tuple[str, ...] = ()
+    #: Whether clients are asked for a certificate ("no", "optional", "required"), and who must have signed it.
+    request_client_cert: str = "no"
+    client_ca: Path | None = None
+    #: The oldest TLS spoken (certs/versions.py).
+    tls_version_client_min: str = "TLS1_2"
+    tls_version_server_min: str = "TLS1_2"
     stale_tunnels: str = "close"
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from rulesproxy.model.connection import Address
-from rulesproxy.model.effects import Via
+from rulesproxy.model.effects import TlsDemands, Via
 from rulesproxy.model.names import authority
 from rulesproxy.model.policy import NameAnswer
 
@@ -18,7 +18,8 @@ class Target(NamedTuple):
     the host, which may be different for another client or after an edit.
 
     `via` is the proxy to go through, `via_spoofed` what rules answer for its name. `absolute_form`: the requests are
-    for that proxy itself to forward (RFC 9112 §3.2.2), else they go through a tunnel that it opens.
+    for that proxy itself to forward (RFC 9112 §3.2.2), else they go through a tunnel that it opens. `server_tls` is
+    what rules ask of TLS.
     """
 
     host: str
@@ -31,6 +32,7 @@ class Target(NamedTuple):
     via: Via | None = None
     via_spoofed: NameAnswer | None = None
     absolute_form: bool = False
+    server_tls: TlsDemands | None = None
 
     @property
     def tls(self) -> bool:

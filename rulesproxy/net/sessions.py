@@ -1,0 +1,101 @@
+"""`SessionCache`: TLS sessions with servers, kept to be resumed (RFC 8446 §2.2, RFC 5077).
+
+A session is taken from a stream as late as possible, for TLS 1.3 hands tickets out after the handshake: when the
+stream ends, or when somebody wants another connection to the same place.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections import OrderedDict
+from collections.abc import Hashable
+from datetime import UTC, datetime
+from weakref import ReferenceType, ref
+
+from cryptography import x509
+
+from rulesproxy.net.tls import TLSStream
+
+#: Sessions may live for a week (RFC 8446 §4.6.1), but what was verified once should be verified again before.
+LIFETIME_SECONDS = 3600.0
+
+
+class _Entry:
+    """What is known of the last connection to one place."""
+
+    __slots__ = ("certificates", "live", "session", "single_use", "taken_at", "used")
+
+    def __init__(self, stream: TLSStream, certificates: list[x509.Certificate]) -> None:
+        self.live: ReferenceType[TLSStream] | None = ref(stream)
+        self.certificates = certificates
+        # RFC 8446 §C.4: with 1.3 a ticket is for one connection; older sessions are for many.
+        self.single_use = stream.version == "TLSv1.3"
+        self.session: ssl.SSLSession | None = None
+        self.taken_at = 0.0
+        self.used = b""
+
+    def store(self, session: ssl.SSLSession | None) -> None:
+        if session is not None:
+            self.session, self.taken_at = session, time.monotonic()
+
+    def take(self) -> ssl.SSLSession | None:
+        stream = self.live() if self.live is not None else None
+        if stream is not None:
+            self.store(stream.session)
+        session = self.session
+        if session is None or time.monotonic() - self.taken_at > LIFETIME_SECONDS:
+            return None
+        if self.single_use:
+            if session.id == self.used:
+                return None
+            self.used = session.id
+        return session
+
+    @property
+    def valid(self) -> bool:
+        """False once a certificate that was verified then would not be now."""
+        now = datetime.now(UTC)
+        return all(certificate.not_valid_after_utc > now for certificate in self.certificates)
+
+
+class SessionCache:
+    """The last session for each of at most `limit` places. A place names everything a session depends on: the SSL
+    context, the server's name and address."""
+
+    def __init__(self, limit: int = 1024) -> None:
+        self._limit = limit
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def take(self, place: Hashable) -> tuple[ssl.SSLSession | None, list[x509.Certificate]]:
+        """A session to resume, if there is one, and the certificates its server had shown."""
+        entry = self._entries.get(place)
+        if entry is None:
+            return None, []
+        if not entry.valid:
+            del self._entries[place]
+            return None, []
+        return entry.take(), entry.certificates
+
+    def watch(self, place: Hashable, stream: TLSStream, certificates: list[x509.Certificate]) -> None:
+        """Remember the session of a stream that was just set up, now or when it ends."""
+        before = self._entries.pop(place, None)
+        entry = self._entries[place] = _Entry(stream, certificates)
+        if before is not None:
+            entry.session, entry.taken_at, entry.used = before.session, before.taken_at, before.used
+        if len(self._entries) > self._limit:
+            self._entries.popitem(last=False)
+
+        def ended(stream: TLSStream) -> None:
+            current = self._entries.get(place)
+            if current is not None:
+                current.store(stream.session)
+
+        stream.on_end = ended
+
+    def forget(self, place: Hashable) -> None:
+        """A handshake with that place failed: start anew."""
+        self._entries.pop(place, None)
