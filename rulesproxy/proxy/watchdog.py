@@ -48,15 +48,31 @@ class Watchdog:
         self._deadline = inf
 
     async def wait(self, work: Awaitable[_T]) -> _T:
-        """Await what has limits of its own, or none. Raises what `interrupt` gives meanwhile."""
+        """Await what has limits of its own, or none. Raises what `interrupt` gives meanwhile.
+
+        Interrupted by the work itself (a hook in it) just before it was done, it answers the result: whoever gave the
+        reason left a trace of it, and the result may have to be closed.
+        """
         self.arm(_FOREVER)
         try:
-            return await work
+            result = await work
+            if self._expired:
+                await self._forget()
+            return result
         except asyncio.CancelledError:
             self.caught()
             raise
         finally:
             self.disarm()
+
+    async def _forget(self) -> None:
+        """Take in the cancellation that is on its way to our own task."""
+        self._reason = None
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            if not self.caught():
+                raise
 
     def expire(self) -> None:
         """End the current wait now, if there is one."""

@@ -281,6 +281,24 @@ async def test_killed_while_the_server_is_dialled(make_proxy: MakeProxy, nginx: 
         ["request", "error"], ["request", "responseheaders", "error"])
 
 
+async def test_killed_when_the_server_is_connected(make_proxy: MakeProxy) -> None:
+    """The request is not sent, and the kill is not taken for a cancellation: `error` may await."""
+    flows: list[HTTPFlow] = []
+    finished: list[HTTPFlow] = []
+
+    async def take_time(flow: HTTPFlow) -> None:
+        await asyncio.sleep(0.01)
+        finished.append(flow)
+
+    proxy = await make_proxy(At("requestheaders", flows.append), At("error", take_time),
+                             At("server_connected", lambda data: flows[0].kill()))
+    async with run_origin() as origin:
+        done = await proxy.curl(f"http://127.0.0.1:{origin.port}/")
+        assert done.code in (52, 56) and done.out == b""
+        assert await until(lambda: "client_disconnected" in proxy.recorder.names)
+        assert origin.received == b"" and finished == flows
+
+
 async def test_killed_from_outside_in_the_middle_of_the_answer(make_proxy: MakeProxy) -> None:
     flows: list[HTTPFlow] = []
     proxy = await make_proxy(At("responseheaders", flows.append))

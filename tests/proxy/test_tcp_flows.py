@@ -17,7 +17,7 @@ from tests.support.certificates import OriginCA
 from tests.support.leaks import until
 from tests.support.origin import OriginConnection, run_origin
 from tests.support.proxy import RunningProxy
-from tests.support.tunnels import tunnel
+from tests.support.tunnels import reset, tunnel
 
 MakeProxy = Callable[..., Awaitable[RunningProxy]]
 MakeApp = Callable[..., Awaitable[RunningApp]]
@@ -329,13 +329,9 @@ async def test_what_a_finished_side_cannot_send_is_not_an_error(make_proxy: Make
     proxy = await make_proxy(addon)
     async with run_origin(listen) as origin:
         async with tunnel(proxy, origin.port, HELLO) as (reader, writer):
-            async def last_words(connection: OriginConnection) -> None:
-                await connection.ended.wait()
-
             await ends(proxy, "tcp_message")
-            connection = origin.connections[0]
             writer.write_eof()
-            await last_words(connection)
+            await origin.connections[0].ended.wait()
             addon.flow.inject(b"lost", to_client=False)
             assert await reader.read() == b""
         await ends(proxy, "tcp_end")
@@ -380,9 +376,7 @@ async def test_a_reset_of_one_side_resets_the_other(make_proxy: MakeProxy, who: 
     async with run_origin(echo) as origin, tunnel(proxy, origin.port, HELLO) as (reader, writer):
         assert await reader.readexactly(6) == HELLO
         if who == "client":
-            sock = writer.get_extra_info("socket")
-            sock.setsockopt(1, 13, b"\x01\0\0\0\0\0\0\0")
-            writer.transport.abort()
+            reset(writer)
         else:
             origin.connections[0].reset()
             with pytest.raises(ConnectionResetError):
@@ -603,13 +597,12 @@ async def test_whoever_leaves_in_whatever_hook_leaves_nothing(make_proxy: MakePr
         connection.reset()
 
     proxy = await make_proxy(Waiting())
-    async with run_origin(leave if who == "server" else echo) as origin:
-        async with tunnel(proxy, origin.port, HELLO) as (_, writer):
-            await entered.wait()
-            if who == "client":
-                writer.get_extra_info("socket").setsockopt(1, 13, b"\x01\0\0\0\0\0\0\0")
-                writer.transport.abort()
-            go_on.set()
-            await ends(proxy, "client_disconnected")
+    async with (run_origin(leave if who == "server" else echo) as origin,
+                tunnel(proxy, origin.port, HELLO) as (_, writer)):
+        await entered.wait()
+        if who == "client":
+            reset(writer)
+        go_on.set()
+        await ends(proxy, "client_disconnected")
     assert len(proxy.recorder.of("tcp_end", "tcp_error")) == 1
     assert not proxy.core.sessions

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -29,6 +31,12 @@ async def close(writer: asyncio.StreamWriter) -> None:
             await writer.wait_closed()
     except OSError:
         pass  # it was reset, which some tests want
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """RST instead of FIN."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 @asynccontextmanager
