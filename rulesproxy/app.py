@@ -9,15 +9,12 @@ grace time, the watchers end, `done` fires.
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import logging
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +27,14 @@ from rulesproxy.certs.contexts import client_context
 from rulesproxy.config import CONFIG_NAME, default_confdir, load_config
 from rulesproxy.errors import CertificateError, OptionsError, StartupError
 from rulesproxy.last_good import LastGood
+from rulesproxy.listeners import Listeners, listeners, purpose
 from rulesproxy.model.connection import Address
-from rulesproxy.model.names import host_for_url, is_ip
+from rulesproxy.model.names import host_for_url
 from rulesproxy.net.dns_forward import Forwarder
 from rulesproxy.net.resolve import DnsResolver, Resolver, SystemResolver
 from rulesproxy.packaged import starter_rules
-from rulesproxy.proxy.dns import DnsServer
 from rulesproxy.proxy.local_file import LocalFiles
-from rulesproxy.proxy.modes import Mode, parse_mode
+from rulesproxy.proxy.modes import Mode
 from rulesproxy.proxy.server import Proxy
 from rulesproxy.proxy.settings import Settings
 from rulesproxy.proxy.virtual_host import VIRTUAL_HOST, VirtualHost
@@ -45,9 +42,6 @@ from rulesproxy.reload import Reloader, build_inline
 from rulesproxy.rules_addon import Rules
 
 log = logging.getLogger("rulesproxy")
-
-DNS_MODE = "dns"
-
 
 def make_options(confdir: Path | None = None, assignments: Sequence[str] = (), **values: Any) -> ProxyOptions:
     """The options of a run: `config.yaml` first, then `name=value` texts, then `values`. Raises OptionsError."""
@@ -68,24 +62,6 @@ def default_rules() -> tuple[tuple[str, ...], str]:
     if os.path.isdir("rules"):
         return ("rules",), "found here"
     return (str(starter_rules()),), "the starter rules, as there is no rules.yaml and no rules/ here"
-
-
-def listeners(options: ProxyOptions) -> list[Mode]:
-    """What the option `mode` asks for, and `regular` if that is no proxy. Raises OptionsError or StartupError."""
-    try:
-        modes = [parse_mode(spec) for spec in options.mode]
-    except ValueError as exc:
-        raise OptionsError(str(exc)) from None
-    if all(mode.name == DNS_MODE for mode in modes):
-        modes.insert(0, parse_mode("regular"))
-    for mode in modes:
-        if _is_loopback(mode.host):
-            continue
-        if not options.allow_remote:
-            raise StartupError(f"{mode} can be reached from other machines, and whoever reaches a proxy can use it; "
-                               "add --allow-remote if that is meant")
-        log.warning("%s can be reached from other machines: whoever reaches it can use it", mode)
-    return modes
 
 
 class App:
@@ -112,7 +88,7 @@ class App:
         self._closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self.authority: Authority
         self.proxy: Proxy | None = None
-        self.dns_servers: list[DnsServer] = []
+        self._listeners: Listeners | None = None
 
     # --- life --------------------------------------------------------------------------------------------------
 
@@ -134,10 +110,8 @@ class App:
     async def stop(self, grace: float | None = None) -> None:
         """Accept nothing more, let open exchanges finish for `grace` seconds (option `grace`), end everything."""
         seconds = self.options.grace if grace is None else grace
-        ending = [server.stop(seconds) for server in self.dns_servers]
-        if self.proxy is not None:
-            ending.append(self.proxy.stop(seconds))
-        await asyncio.gather(*ending)
+        if self._listeners is not None:
+            await self._listeners.stop(seconds)
         await self.reloader.aclose()
         while self._closers:
             await self._closers.pop()()
@@ -212,7 +186,7 @@ class App:
     async def _listen(self, modes: list[Mode]) -> None:
         options = self.options
         settings = Settings.from_options(options)
-        options.observe(lambda _: settings.update_from(options))
+        options.observe(lambda _: _follow(settings, options))
         try:
             client_context(extra_ca=settings.upstream_ca)
         except CertificateError as exc:  # better now than in the page for every request
@@ -224,38 +198,27 @@ class App:
         resolver: Resolver = DnsResolver(forwarder) if options.resolvers else SystemResolver()
         self._closers.append(resolver.aclose)
         status = VirtualHost(self.authority.certificate_pem, self.authority.certificate_der, self.state)
-        regular = [mode for mode in modes if mode.name != DNS_MODE]
-        proxy = Proxy(self.addons, self.authority, resolver, modes=regular, settings=settings, virtual_host=status)
-        try:
-            await proxy.start()
-        except OSError as exc:  # it has closed again what it had opened
-            raise _cannot_listen(regular[len(proxy.addresses)], exc) from exc
-        self.proxy = proxy
-        for mode in modes:
-            if mode.name == DNS_MODE:
-                await self._listen_for_dns(mode, forwarder)
-
-    async def _listen_for_dns(self, mode: Mode, forwarder: Forwarder) -> None:
-        server = DnsServer(self.addons, forwarder, connections=self.options.connections)
-        try:
-            await server.start(mode.host, mode.port)
-        except OSError as exc:
-            raise _cannot_listen(mode, exc) from exc
-        self.dns_servers.append(server)
-        if self.proxy is not None:
-            self.proxy.core.listening.add(server.address)  # not for clients of the proxy either
+        proxy = Proxy(self.addons, self.authority, resolver, modes=modes, settings=settings, virtual_host=status)
+        listening = Listeners(options, proxy, forwarder, resolver)
+        self._listeners, self.proxy = listening, proxy
+        await listening.start(modes)
 
     # --- while it runs -------------------------------------------------------------------------------------------
 
     @property
     def addresses(self) -> list[Address]:
-        """Where HTTP is served, with real port numbers."""
+        """Where TCP modes are served, in their order, with real port numbers."""
         return self.proxy.addresses if self.proxy is not None else []
 
     @property
     def dns_addresses(self) -> list[Address]:
         """Where DNS is served, over UDP and TCP."""
-        return [server.address for server in self.dns_servers]
+        return [server.address for server in self._listeners.dns_servers] if self._listeners is not None else []
+
+    @property
+    def listening(self) -> list[tuple[Mode, Address]]:
+        """Every listener: what it is, and where."""
+        return self._listeners.places if self._listeners is not None else []
 
     def _rules_changed(self) -> int:
         return self.proxy.core.reconsider_tunnels() if self.proxy is not None else 0
@@ -286,10 +249,9 @@ class App:
                         rule.name, rule.where)
         if self._scripts and self.addons.policy.decrypts_for_scripts:
             log.info("scripts want HTTP: all TLS that no rule decides on is decrypted (--set decrypt=named|none)")
-        for place, what in ((self.addresses, "HTTP and HTTPS"), (self.dns_addresses, "DNS")):
-            for address in place:
-                log.info("listening on %s for %s", _text(address), what)
-        if self.addresses:
+        for mode, (host, port) in self.listening:
+            log.info("listening on %s:%d for %s", host_for_url(host), port, purpose(mode))
+        if any(mode.is_proxy for mode, _ in self.listening):
             log.info("http://%s/ through the proxy has the certificate to trust and the state of the rules; "
                      "`rulesproxy ca` says how", VIRTUAL_HOST)
 
@@ -297,6 +259,13 @@ class App:
 def _without_excerpts(diagnostics: str) -> str:
     """What is wrong and where, for whoever can use the proxy: not the lines of the files themselves."""
     return "\n".join(line for line in diagnostics.splitlines() if line and not line[0].isspace())
+
+
+def _follow(settings: Settings, options: ProxyOptions) -> None:
+    try:
+        settings.update_from(options)
+    except OptionsError as exc:
+        log.error("%s; what was set before holds", exc)
 
 
 # --- the event loop ---------------------------------------------------------------------------------------------
@@ -311,30 +280,3 @@ def run_in_loop(main: Coroutine[Any, Any, int]) -> int:
         factory = None
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main)
-
-
-# --- addresses --------------------------------------------------------------------------------------------------
-
-
-def _is_loopback(host: str) -> bool:
-    return ip_address(host).is_loopback if is_ip(host) else host == "localhost"
-
-
-def _text(address: Address) -> str:
-    return f"{host_for_url(address[0])}:{address[1]}"
-
-
-def _cannot_listen(mode: Mode, exc: OSError) -> StartupError:
-    place = f"{host_for_url(mode.host)}:{mode.port}"
-    if isinstance(exc, socket.gaierror):
-        return StartupError(f"cannot listen on {place}: {mode.host} has no address")
-    match exc.errno:
-        case errno.EADDRINUSE:
-            why = f"the port is in use; stop what uses it, or choose another with --mode {mode.name}@HOST:PORT"
-        case errno.EACCES:
-            why = "permission denied; ports below 1024 are for privileged users"
-        case errno.EADDRNOTAVAIL:
-            why = "this machine does not have that address"
-        case _:
-            why = (exc.strerror or str(exc)).lower()
-    return StartupError(f"cannot listen on {place}: {why}")

@@ -18,6 +18,8 @@ class ProxyOptions(Options):
 
     mode: tuple[str, ...]
     allow_remote: bool
+    proxy_auth: str | None
+    keep_host_header: bool
     confdir: str | None
     rules: tuple[str, ...]
     profile: str | None
@@ -41,6 +43,7 @@ class ProxyOptions(Options):
     dns_timeout: float
     udp_timeout: float
     rule_body_limit: int
+    websocket_message_limit: int
     connections: int
     grace: float
 
@@ -53,8 +56,17 @@ class ProxyOptions(Options):
 
     def _declare_listening(self) -> None:
         self.add("mode", _STRINGS, (),
-                 "Where to listen, as `NAME@HOST:PORT`: `regular@127.0.0.1:8080`, `dns@127.0.0.1:8053`. Given several "
-                 "times, all of them run. Without a TCP mode `regular@127.0.0.1:8080` runs.")
+                 "What to listen as, and where: `MODE[:DATA][@[HOST:]PORT]`. `regular@127.0.0.1:8080`, "
+                 "`reverse:http|https|tcp|tls|udp|dns://HOST:PORT@8000`, `upstream:http|https://HOST:PORT`, "
+                 "`socks5@1080`, `transparent@8081`, `dns@8053`. Given several times, all of them run; "
+                 "with `dns` alone, `regular` too.")
+        self.add("proxy_auth", _OPTIONAL, None,
+                 "Who may use the proxy, in `regular`, `upstream` and `socks5` modes: `USER:PASSWORD`, `@FILE` for the "
+                 "users of an htpasswd file (bcrypt, apr1 or {SHA}), or `any` for everybody who gives a name.",
+                 secret=True)
+        self.add("keep_host_header", bool, False,
+                 "In `reverse` modes, send Host on as the client sent it. Otherwise the destination is told its own "
+                 "name.")
         self.add("allow_remote", bool, False,
                  "Allow listening on addresses other machines can reach. Whoever reaches the proxy can use it.")
         self.add("confdir", _OPTIONAL, None,
@@ -77,6 +89,9 @@ class ProxyOptions(Options):
         self.add("rule_body_limit", Size, 10 << 20,
                  "The most bytes of a body, as received, that are held back for a rule or a script. A longer one "
                  "streams.")
+        self.add("websocket_message_limit", Size, 16 << 20,
+                 "The largest WebSocket message, inflated, that a rule or a script can be shown; a larger one closes "
+                 "the connection with 1009.", minimum=1)
         self.add("addon_errors", str, "continue",
                  "What happens when a script raises: `continue` with the next addon, or `refuse` the exchange: a 500 "
                  "page while an answer is possible, otherwise the flow is killed.", ("continue", "refuse"))

@@ -96,7 +96,7 @@ class PolicyChain:
         return _RELAY
 
     def tunnel_decision(self, tunnel: Tunnel) -> TunnelDecision:
-        """What would become of a tunnel if it were asked for now."""
+        """What becomes of a tunnel that no CONNECT asks for, or, hypothetically, of one that is open."""
         for name, ask in self._tunnels:
             try:
                 decision: TunnelDecision | None = ask(tunnel)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from rulesproxy.model.connection import Client
-from rulesproxy.model.effects import Route, Via
+from rulesproxy.model.effects import Drop, Route, Via
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.tls import Tunnel
 
@@ -36,11 +36,17 @@ class TlsDecision:
 @dataclass(frozen=True, slots=True)
 class TunnelDecision:
     """What is decided when a tunnel is asked for: whether it is refused, and where and which way it leads while it is
-    relayed."""
+    relayed.
+
+    `drop` refuses without an answer, `rule` is the one that refused, `delay` seconds pass before anything happens.
+    """
 
     refused: bool = False
     route: Route | None = None
     via: Via | None = None
+    drop: Drop | None = None
+    rule: str | None = None
+    delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,8 @@ class Policy(Protocol):
     def tls_decision(self, tunnel: Tunnel) -> TlsDecision | None: ...
 
     def tunnel_decision(self, tunnel: Tunnel) -> TunnelDecision | None:
-        """What `http_connect` would do with the tunnel now. Asked about open tunnels when the rules have changed."""
+        """What becomes of a tunnel that no CONNECT asks for, which is what `http_connect` does with one. A
+        hypothetical one is open already: what would become of it now that the rules have changed."""
         ...
 
     def needs_body(self, flow: HTTPFlow, phase: Literal["request", "response"]) -> bool:

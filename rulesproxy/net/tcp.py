@@ -144,6 +144,11 @@ class TCPStream(asyncio.Protocol):
     def closing(self) -> bool:
         return self._closed or self._eof or self._lost.done() or self._transport.is_closing()
 
+    def fileno(self) -> int:
+        """The descriptor of the socket, which stays the stream's; -1 when it is closed."""
+        sock = self._transport.get_extra_info("socket")
+        return sock.fileno() if sock is not None else -1
+
     def __repr__(self) -> str:
         state = "closed" if self._closed else "lost" if self._lost.done() else "eof" if self._eof else "open"
         return f"<TCPStream {self.sockname} ↔ {self.peername} {state} buffered={self._buffer.size}>"

@@ -1,7 +1,8 @@
 """What a client speaks on a stream that was just opened, or who speaks first.
 
 In: a stream nobody has read from, and its scope. Out: the protocol to serve, nothing consumed; None when there is
-nothing to serve. On the proxy port everything is HTTP. In a tunnel whose client is silent for a moment the server is
+nothing to serve. On the proxy port, and for a reverse
+proxy of HTTP, everything is HTTP, inside TLS or not. In a tunnel whose client is silent for a moment the server is
 connected too, and whoever speaks first decides: a silent start does not get a client around the rules.
 """
 
@@ -33,8 +34,8 @@ _HTTP_LIKE = re.compile(rb"\s*(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|PATCH)\b
 
 async def detect_protocol(session: Session, stream: PeekableStream, scope: Scope) -> Protocol | None:
     """Raises ConnectionClosed when the client resets the connection."""
-    if scope.tunnel is None:
-        return await _on_proxy_port(session, stream)
+    if scope.tunnel is None or scope.reverse:
+        return await _on_listener(session, stream, scope)
     try:
         prefix = await _peek(session, stream, 1, _silence_allowed(session, scope))
     except TimeoutError:
@@ -53,7 +54,8 @@ async def detect_protocol(session: Session, stream: PeekableStream, scope: Scope
     return protocol
 
 
-async def _on_proxy_port(session: Session, stream: PeekableStream) -> Protocol | None:
+async def _on_listener(session: Session, stream: PeekableStream, scope: Scope) -> Protocol | None:
+    """The proxy port or a reverse proxy for HTTP: the client speaks first, and HTTP, perhaps inside TLS."""
     session.idle = True
     try:
         prefix = await _peek(session, stream, 1, session.core.settings.idle_timeout)
@@ -61,11 +63,10 @@ async def _on_proxy_port(session: Session, stream: PeekableStream) -> Protocol |
         return None
     finally:
         session.idle = False
-    if detect(prefix) is Protocol.TLS:
-        log.warning("%s speaks TLS to the proxy port; it must be configured with http:// as the proxy's scheme",
-                    session.client.peer)
-        return None
-    if prefix[:1] in _SOCKS_VERSIONS:  # no request begins like this, and the client waits for an answer
+    if prefix[:1] == b"\x16" and not scope.own_tls and not scope.decrypted:
+        return Protocol.TLS
+    # No request begins like this, and the client waits for an answer.
+    if scope.tunnel is None and prefix[:1] in _SOCKS_VERSIONS:
         log.warning("%s speaks SOCKS to the proxy port; it must be configured with http:// as the proxy's scheme",
                     session.client.peer)
         return None

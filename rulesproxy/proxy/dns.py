@@ -46,10 +46,11 @@ class DnsServer:
     """`start`, then `stop`. Beyond `in_flight` queries in work, further ones are dropped (TCP: SERVFAIL)."""
 
     def __init__(self, addons: AddonManager, forwarder: Forwarder, *, idle_timeout: float = IDLE_SECONDS,
-                 in_flight: int = 2000, connections: int = 1000) -> None:
+                 in_flight: int = 2000, connections: int = 1000, mode: str = "dns") -> None:
         self._addons = addons
         self._forwarder = forwarder
         self._idle_timeout = idle_timeout
+        self._mode = mode
         self._in_flight_limit = in_flight
         self._connection_limit = connections
         self._in_flight: dict[_Key, asyncio.Task[None]] = {}
@@ -188,7 +189,7 @@ class DnsServer:
 
     def _client(self, peername: Address | None, transport: TransportProtocol) -> Client:
         host, port = self.address
-        return Client(peername=peername, sockname=self.address, transport_protocol=transport, proxy_mode="dns",
+        return Client(peername=peername, sockname=self.address, transport_protocol=transport, proxy_mode=self._mode,
                       listener=f"{host_for_url(host)}:{port}")
 
 

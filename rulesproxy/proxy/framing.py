@@ -143,7 +143,8 @@ def outgoing_response_fields(asked: Asked, response: Response, framing: Framing,
                              received: Received = NOTHING_RECEIVED, *, keep_upgrade: bool = False) -> Fields:
     """The fields of a response on its way to the client."""
     before = response.headers.fields
-    fields = strip_hop_by_hop(before, keep_upgrade=keep_upgrade)
+    # A 407 of our own, or of an addon: the origin's has lost its challenge when it was received.
+    fields = strip_hop_by_hop(before, keep_upgrade=keep_upgrade, keep_proxy_auth=response.status_code == 407)
     if framing.kind is FramingKind.LENGTH and before is received.fields and framing == received.framing:
         return fields  # one Content-Length, which is right; Transfer-Encoding never travels on
     if framing.kind is not FramingKind.NONE:
@@ -194,6 +195,8 @@ def _without(fields: Fields, unwanted: list[Field]) -> Fields:
 def received_fields(head: ResponseHead, *, decrypted: bool) -> Fields:
     """The fields of an answer as rules and addons see them."""
     fields = head.fields if head.connection is None else without_named(head.fields, head.connection)
+    if head.status == 407:
+        fields = strip_hop_by_hop(fields, keep_upgrade=True)
     return without_http3(fields) if decrypted else fields
 
 

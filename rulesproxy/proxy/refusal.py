@@ -48,9 +48,15 @@ async def refuse_malformed(session: Session, client: ClientSide, error: Protocol
 def own_answer(session: Session, scope: Scope, identity: Identity, request: Request) -> Response | None:
     """The answer to a request that must not go anywhere; None for a proper one."""
     tunnel = scope.tunnel
-    if tunnel is not None:
-        return None if identity.host == scope.name else _misdirected(session, scope, identity, request)
     virtual_host = session.core.virtual_host
+    if tunnel is not None:
+        if tunnel.host == VIRTUAL_HOST and not scope.decrypted and virtual_host is not None:  # by SOCKS
+            return virtual_host.respond(request)
+        if scope.reverse and identity.form == "authority":  # CONNECT would make a proxy of us
+            return error_response(405, "Method not allowed", "This is a web server, not a proxy.", request=request)
+        if identity.host == scope.name or scope.takes_any_host:
+            return None
+        return _misdirected(session, scope, identity, request)
     if identity.host == VIRTUAL_HOST and identity.form == "absolute" and virtual_host is not None:
         if identity.scheme == "http":
             return virtual_host.respond(request)

@@ -19,6 +19,7 @@ from rulesproxy.proxy.connect import open_tunnel
 from rulesproxy.proxy.exchange import Exchange
 from rulesproxy.proxy.framing import with_host
 from rulesproxy.proxy.http1 import Http1Client
+from rulesproxy.proxy.proxy_auth import admit
 from rulesproxy.proxy.refusal import own_answer, refuse_malformed, send_page
 from rulesproxy.proxy.scope import Scope
 from rulesproxy.proxy.sides import ClientGone
@@ -56,7 +57,13 @@ async def _serve_requests(session: Session, client: Http1Client, scope: Scope) -
         except ProtocolError as exc:
             await refuse_malformed(session, client, exc)
             return True
-        if head.method == "CONNECT":
+        if scope.tunnel is None and session.core.settings.proxy_auth is not None:
+            head, page = await admit(session.core.settings.proxy_auth, session.client, head)
+            if page is not None:
+                if not await send_page(session, client, head, page):
+                    return head.keep_alive or not client.body_complete
+                continue
+        if head.method == "CONNECT" and not scope.reverse:
             granted = await open_tunnel(session, client, head, target, scope.via)
             if granted is not None:
                 await session.serve(*granted)
@@ -85,7 +92,7 @@ def _request(scope: Scope, head: RequestHead, target: Identity) -> Request:
     if target.host_differs:  # RFC 9112 §3.2.2
         fields = with_host(fields, authority(target.host, target.port, target.scheme).encode("ascii"))
     # In a tunnel the port is the connection's (rule-language 2.4).
-    port = target.port if scope.tunnel is None else scope.tunnel.port
+    port = target.port if scope.tunnel is None or scope.reverse else scope.tunnel.port
     scheme = target.scheme if scope.tunnel is None else scope.scheme
     return Request(head.method, scheme, target.host, port, target.path, Headers(fields), None, head.version)
 

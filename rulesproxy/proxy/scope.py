@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rulesproxy.codecs.http1 import RequestHead
 from rulesproxy.model.connection import Address, Server
 from rulesproxy.model.effects import Route, Via
 from rulesproxy.model.flow import HTTPFlow
+from rulesproxy.model.names import authority
 from rulesproxy.model.tls import Tunnel
 from rulesproxy.model.via import chosen
 from rulesproxy.net.stream import Stream
@@ -37,10 +39,21 @@ class Scope:
     opened: tuple[Server, Stream] | None = field(default=None, repr=False)
     #: Raw TCP by the listener's mode: nobody looks at what is spoken, and the server is dialled at once.
     raw: bool = False
+    #: In reverse mode: the scheme in which the destination is spoken to, whatever the client speaks to us.
+    reverse: str = ""
+    #: The tunnel leads to a bare address, because its client looks names up itself: Host may name any.
+    unnamed: bool = False
+    #: The proxy port, but inside TLS that ends there.
+    own_tls: bool = False
 
     @property
     def decrypted(self) -> bool:
         return self.scheme == "https"
+
+    @property
+    def takes_any_host(self) -> bool:
+        """Nothing but Host says which name the client means."""
+        return bool(self.reverse) or (self.unnamed and not self.decrypted)
 
     @property
     def relay_destination(self) -> Address:
@@ -54,6 +67,14 @@ class Scope:
         """The proxy that a tunnel goes through if its bytes are passed on untouched."""
         return chosen(self.tunnel_via, self.via)
 
+    def host_in_reverse(self, flow: HTTPFlow, received: Address, head: RequestHead) -> str | None:
+        """What a reverse proxy puts in the place of its own Host; None where somebody has chosen another server or
+        another Host."""
+        request, route = flow.request, flow.route or _NO_ROUTE
+        if route.host or (request.host, request.port) != received or request.headers.first(b"host") != head.host:
+            return None
+        return authority(*self.destination, self.reverse)
+
     def target(self, flow: HTTPFlow, received: Address, verify: bool) -> Target:
         """What the upstream pool is asked for (the table of rule-language 3.2).
 
@@ -65,15 +86,17 @@ class Scope:
         if self.tunnel is not None and (host, port) == received:
             (host, port), name = self.destination, self.name
         scheme = route.scheme or request.scheme
+        if self.reverse and not route.scheme and scheme == self.scheme:
+            scheme = self.reverse
         if scheme != "https":
             target = Target(route.host or host, route.port or port, scheme)
         else:
             target = Target(route.host or host, route.port or port, scheme, route.sni or name,
                             verify and route.verify, _ALPN)
+            demands = flow.server_tls
+            if demands is not None:
+                target = target._replace(verify=target.verify and demands.verify, server_tls=demands)
         if flow.via is None and self.via is None:
             return target
         via = chosen(flow.via, self.via)
         return target._replace(via=via, absolute_form=takes_absolute_form(via, target, request, route))
-            demands = flow.server_tls
-            if demands is not None:
-                target = target._replace(verify=target.verify and demands.verify, server_tls=demands)

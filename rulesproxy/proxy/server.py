@@ -16,11 +16,13 @@ from rulesproxy.model.pages import error_response
 from rulesproxy.net.descriptors import Room, make_room
 from rulesproxy.net.resolve import Resolver
 from rulesproxy.net.tcp import Listener, TCPStream, listen
+from rulesproxy.proxy.accept import serve_reverse, serve_transparent, serve_upstream
 from rulesproxy.proxy.core import Core
 from rulesproxy.proxy.framing import CLOSE_FIELD, sized, with_framing
 from rulesproxy.proxy.modes import Mode, parse_mode
-from rulesproxy.proxy.session import Session
+from rulesproxy.proxy.session import Begin, Session
 from rulesproxy.proxy.settings import Settings
+from rulesproxy.proxy.socks import serve_socks
 from rulesproxy.proxy.upstream import UpstreamPool
 from rulesproxy.proxy.virtual_host import VirtualHost
 
@@ -34,9 +36,9 @@ _FEW = 1000  # connections; room for fewer is worth a word
 
 
 class Proxy:
-    """Serves the `regular` modes it is given; `start` once, `stop` once, both in one event loop.
+    """Serves the TCP modes it is given; `start` once, `stop` once, both in one event loop.
 
-    `modes` are specifications or parsed modes; those of other protocols are somebody else's. The resolver stays the
+    `modes` are specifications or parsed modes; those for DNS and UDP are somebody else's. The resolver stays the
     caller's to close.
     """
 
@@ -47,7 +49,7 @@ class Proxy:
         parsed = [parse_mode(mode) if isinstance(mode, str) else mode for mode in modes]
         self._room = Room(0, 0, 0)
         self._last_said = -inf
-        self._modes = [mode for mode in parsed if mode.name == "regular"]
+        self._modes = [mode for mode in parsed if mode.transport == "tcp"]
         self._listeners: list[Listener] = []
 
     @property
@@ -81,7 +83,7 @@ class Proxy:
         await core.upstream.aclose()
 
     async def _listen(self, mode: Mode) -> Listener:
-        name = ""
+        name, begin = "", _beginning(mode)
 
         async def serve(stream: TCPStream) -> None:
             if len(self.core.sessions) >= self._room.connections:
@@ -90,7 +92,7 @@ class Proxy:
             session = Session(self.core, stream, Client(peername=stream.peername, sockname=stream.sockname,
                                                         proxy_mode=mode.name, listener=name))
             stream.on_end = session.client_ended
-            await session.run()
+            await session.run(begin=begin)
 
         listener = await listen(mode.host, mode.port, serve, limit=self._room.connections + _TURNED_AWAY_AT_ONCE)
         host, port = listener.address[:2]
@@ -108,3 +110,16 @@ class Proxy:
         fields = (*with_framing(_FULL.headers.fields, sized(len(body))), CLOSE_FIELD)
         await stream.write(serialize_response(_FULL.status_code, _FULL.reason, fields) + body)
         await stream.write_eof()
+
+
+_BEGINNINGS = {"reverse": serve_reverse, "transparent": serve_transparent, "upstream": serve_upstream}
+
+
+def _beginning(mode: Mode) -> Begin | None:
+    """How connections begin on a listener of this mode; None: with the proxy port."""
+    if mode.name == "socks5":
+        return serve_socks
+    serve = _BEGINNINGS.get(mode.name)
+    if serve is None:
+        return None
+    return lambda session, stream: serve(session, stream, mode)

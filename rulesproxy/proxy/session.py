@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from rulesproxy.codecs.detect import Protocol
@@ -32,6 +33,10 @@ from rulesproxy.proxy.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.exchange import Exchange
+
+
+#: How a connection begins on a listener that is no plain HTTP proxy (accept.py).
+Begin = Callable[["Session", PeekableStream], Awaitable[None]]
 
 
 class Session:
@@ -63,14 +68,16 @@ class Session:
         """For one of several exchanges at a time on this connection; made by the task that serves it, and not run."""
         return Session(self.core, self.stream, self.client)
 
-    async def run(self, scope: Scope | None = None) -> None:
-        """Serve the stream to its end; `scope` says where it stands, without one on the proxy port."""
+    async def run(self, scope: Scope | None = None, begin: Begin | None = None) -> None:
+        """Serve the stream to its end; `scope` says where it stands, without one on the proxy port. `begin` serves it
+        instead, where the listener's mode begins in another way."""
         core, client = self.core, self.client
         core.sessions.add(self)
         try:
             await core.addons.fire(ClientConnectedHook(client))
             if client.error is None:
-                await self.serve(PeekableStream(self.stream), scope or Scope())
+                stream = PeekableStream(self.stream)
+                await (begin(self, stream) if begin is not None else self.serve(stream, scope or Scope()))
         except ConnectionClosed as exc:
             client.error = client.error or str(exc)
         except asyncio.CancelledError:
@@ -99,7 +106,9 @@ class Session:
             return
         if protocol is Protocol.HTTP1:
             await requests.serve_http(self, stream, scope)
-        elif protocol is Protocol.TLS and scope.tunnel is not None and not scope.decrypted:
+        elif protocol is Protocol.TLS and scope.tunnel is None:
+            await tls.serve_own_tls(self, stream, scope)
+        elif protocol is Protocol.TLS and not scope.decrypted:
             await tls.serve_tls(self, stream, scope)
         elif protocol is Protocol.OTHER:
             await serve_tcp(self, stream, scope)

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+from rulesproxy.addons.errors import OptionsError
 from rulesproxy.codecs.http1 import Limits
+from rulesproxy.proxy.passwords import Verifier, make_verifier
 
 _LIMITS = Limits()
-
-
 _PATHS = ("upstream_ca", "client_certs", "client_ca")
+
+
 @dataclass(slots=True)
 class Settings:
     """Times are seconds, sizes bytes. Assigning to an attribute takes effect from the next wait on."""
@@ -32,14 +34,12 @@ class Settings:
     field_limit: int = _LIMITS.fields
     #: The largest body kept in memory because a rule or an addon wants it whole.
     rule_body_limit: int = 10 * 1024 * 1024
+    #: The largest WebSocket message, inflated, where messages are looked at.
+    websocket_message_limit: int = 16 * 1024 * 1024
     #: What happens when Host and the name of the tunnel disagree: "refuse" (421) or "warn".
     identity: str = "refuse"
     verify_upstream: bool = True
     upstream_ca: Path | None = None
-    #: `user:password` for the proxies of `upstream` modes.
-    upstream_auth: str | None = field(default=None, repr=False)
-    connections: int = 10_000
-    #: "close" ends tunnels that new rules would treat differently, "keep" leaves them.
     #: Certificates to show to servers: a file, or a folder of HOST.pem.
     client_certs: Path | None = None
     #: Certificates to show to clients instead of leaves: `[PATTERN=]FILE`.
@@ -50,6 +50,16 @@ class Settings:
     #: The oldest TLS spoken (certs/versions.py).
     tls_version_client_min: str = "TLS1_2"
     tls_version_server_min: str = "TLS1_2"
+    #: `user:password` for the proxies of `upstream` modes.
+    upstream_auth: str | None = field(default=None, repr=False)
+    #: Who may use the proxy; None: everybody who reaches it.
+    proxy_auth: Verifier | None = None
+    #: What that was made of.
+    proxy_auth_text: str | None = field(default=None, repr=False)
+    #: In reverse mode: Host goes on as the client sent it.
+    keep_host_header: bool = False
+    connections: int = 10_000
+    #: "close" ends tunnels that new rules would treat differently, "keep" leaves them.
     stale_tunnels: str = "close"
 
     @classmethod
@@ -65,8 +75,16 @@ class Settings:
         return Limits(request_line=self.request_line_limit, head=self.head_limit, fields=self.field_limit)
 
     def update_from(self, options: Any) -> None:
+        """Raises OptionsError for what only a look at the system shows to be wrong; the rest is set then."""
         for setting in fields(self):
             value = getattr(options, setting.name, None)
-            if value is None:
+            if value is None or setting.name == "proxy_auth":
                 continue
-            setattr(self, setting.name, Path(value).expanduser() if setting.name == "upstream_ca" else value)
+            setattr(self, setting.name, Path(value).expanduser() if setting.name in _PATHS else value)
+        users = getattr(options, "proxy_auth", None)
+        if users != self.proxy_auth_text:
+            try:
+                self.proxy_auth = make_verifier(users) if users else None
+            except ValueError as exc:
+                raise OptionsError(f"option proxy_auth: {exc}") from None
+            self.proxy_auth_text = users

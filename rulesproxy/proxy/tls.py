@@ -20,7 +20,7 @@ from rulesproxy.codecs.client_hello import ClientHelloError, ClientHelloReader
 from rulesproxy.model.connection import Client, Server
 from rulesproxy.model.names import is_ip
 from rulesproxy.model.policy import TlsDecision, TlsVerdict
-from rulesproxy.model.tls import ClientHello, ClientHelloData, TlsData
+from rulesproxy.model.tls import ClientHello, ClientHelloData, TlsData, Tunnel
 from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import ConnectionClosed
 from rulesproxy.net.tls import TLSError, TLSStream
@@ -34,7 +34,7 @@ log = logging.getLogger("rulesproxy")
 
 _ALPN = ("http/1.1",)
 # RFC 8446 §6: level fatal, and what it is about
-_ACCESS_DENIED = b"\x15\x03\x03\x00\x02\x02\x31"
+ACCESS_DENIED = b"\x15\x03\x03\x00\x02\x02\x31"
 _DECODE_ERROR = b"\x15\x03\x03\x00\x02\x02\x32"
 
 
@@ -88,9 +88,34 @@ async def serve_tls(session: Session, stream: PeekableStream, scope: Scope) -> N
         case TlsVerdict.REFUSE:
             log.info("TLS to %s:%d refused%s", tunnel.name, tunnel.port,
                      f" by rule {decision.rule}" if decision.rule else "")
-            await _alert(stream, _ACCESS_DENIED)
+            await _alert(stream, ACCESS_DENIED)
         case TlsVerdict.INTERCEPT:
             await _intercept(session, stream, scope, hello)
+
+
+async def serve_own_tls(session: Session, stream: PeekableStream, scope: Scope) -> None:
+    """TLS to the proxy itself: it ends here, and inside it the proxy port is served.
+
+    No rule decides about it, and the facts it leaves on the client give way to those of TLS in a tunnel.
+    """
+    client = session.client
+    try:
+        hello = await _read_client_hello(session, stream)
+    except (ClientHelloError, TimeoutError) as exc:
+        log.warning("%s: no usable ClientHello on the proxy port: %s", client.peer, exc or "too slow")
+        await _alert(stream, _DECODE_ERROR)
+        return
+    here = client.sockname or ("127.0.0.1", 0)
+    tunnel = Tunnel(client, *here, hello)
+    if session.core.addons.active(TlsClienthelloHook):
+        await session.core.addons.fire(TlsClienthelloHook(ClientHelloData(client, Server(here), hello, tunnel)))
+    inner = await _handshake(session, stream, tunnel.name, hello, TlsData(client, client, Server(here)))
+    if inner is None:
+        return
+    try:
+        await session.serve(PeekableStream(inner), replace(scope, own_tls=True))
+    finally:
+        await inner.aclose()
 
 
 async def _read_client_hello(session: Session, stream: PeekableStream) -> ClientHello:
@@ -117,6 +142,8 @@ async def _decide(session: Session, scope: Scope, hello: ClientHello) -> TlsDeci
             return TlsDecision(TlsVerdict.RELAY)
     decision = addons.policy.tls_decision(tunnel)
     session.decided(decision)
+    if scope.reverse and decision.verdict is TlsVerdict.RELAY and (decision.rule is None or scope.reverse == "http"):
+        return TlsDecision(TlsVerdict.INTERCEPT)  # it was begun with us, who are the server here
     return decision
 
 
@@ -135,8 +162,9 @@ async def _intercept(session: Session, stream: PeekableStream, scope: Scope, hel
     inner = await _handshake(session, stream, tunnel.name, hello, data)
     if inner is None:
         return
+    name = scope.name if scope.reverse else tunnel.name
     try:
-        await session.serve(PeekableStream(inner), replace(scope, scheme="https", name=tunnel.name))
+        await session.serve(PeekableStream(inner), replace(scope, scheme="https", name=name))
     finally:
         await inner.aclose()
 

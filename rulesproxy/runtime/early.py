@@ -21,7 +21,7 @@ from rulesproxy.runtime.phase import Phase, Slot
 from rulesproxy.runtime.ruleset import ErrorHandler, RuleSet
 
 
-def open_tunnel(rules: RuleSet, flow: HTTPFlow, on_error: ErrorHandler) -> Decision | None:
+def open_tunnel(rules: RuleSet, flow: HTTPFlow, on_error: ErrorHandler, *, noting: bool = True) -> Decision | None:
     """Connect rules on the flow of a CONNECT: a block refuses the tunnel, route and via lead it while it is relayed."""
     x = TunnelFacts(Tunnel(flow.client_conn, flow.request.host, flow.request.port))
     decision = rules.decide(Phase.CONNECT, x, on_error)
@@ -32,7 +32,7 @@ def open_tunnel(rules: RuleSet, flow: HTTPFlow, on_error: ErrorHandler) -> Decis
         flow.rule = rule.name
         flow.response = error_response(status, f"Refused by rule {rule.name}", f"{why} ({rule.where})", rule=rule.name)
         return decision
-    for rule, note in decision.notes:
+    for rule, note in decision.notes if noting else ():
         note.apply(flow, rule)
     if decision.answer is not None:
         winner = decision.winners[Slot.ANSWER]
@@ -66,16 +66,12 @@ def start_tls(rules: RuleSet, tunnel: Tunnel, named_only: bool, on_error: ErrorH
 
 
 def judge_tunnel(rules: RuleSet, tunnel: Tunnel, on_error: ErrorHandler) -> TunnelDecision:
-    """What `open_tunnel` would decide, without its notes."""
-    x = TunnelFacts(Tunnel(tunnel.client, tunnel.host, tunnel.port))
-    decision = rules.decide(Phase.CONNECT, x, on_error)
-    if decision is None:
-        return TunnelDecision()
-    if decision.failure is not None or decision.answer is not None:
-        return TunnelDecision(refused=True)
+    """The same for a tunnel without a CONNECT; without notes if it is hypothetical."""
     flow = connect_flow(tunnel)
-    _lead(decision, flow)
-    return TunnelDecision(route=flow.route, via=flow.via)
+    open_tunnel(rules, flow, on_error, noting=not tunnel.hypothetical)
+    refused = flow.response is not None or flow.drop is not None
+    return TunnelDecision(refused, flow.route, flow.via, flow.drop, flow.rule,
+                          flow.pacing.request if flow.pacing is not None else 0.0)
 
 
 def _lead(decision: Decision | None, flow: HTTPFlow) -> None:
