@@ -39,6 +39,7 @@ HOOK_ORDER = (
     "tls_start_server", "tls_established_server", "tls_failed_server",
     "responseheaders", "response", "error",
     "server_disconnected", "client_disconnected",
+    "websocket_start", "websocket_message", "websocket_end",
     "tcp_start", "tcp_message", "tcp_end", "tcp_error",
     "udp_start", "udp_message", "udp_end", "udp_error",
     "dns_request", "dns_response", "dns_error",

@@ -6,6 +6,14 @@ from enum import IntEnum
 
 from rulesproxy.model.conversation import Conversation, ConversationMessage
 
+#: RFC 6455 §5.5, §7.1.6: what of a Close frame is left for the reason, in bytes of UTF-8.
+LONGEST_REASON = 123
+
+
+def may_be_sent(code: int) -> bool:
+    """RFC 6455 §7.4 and the registry it founded: codes that a Close frame may carry. 1005, 1006 and 1015 never do."""
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
 
 class Opcode(IntEnum):
     """RFC 6455 §5.2: the two kinds of messages, as frames name them."""
@@ -59,7 +67,11 @@ class WebSocketData(Conversation[WebSocketMessage]):
         self.speak(WebSocketMessage(Opcode.TEXT if is_text else Opcode.BINARY, not to_client, content))
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close both sides once the message in hand is dealt with."""
+        """Close both sides once the message in hand is dealt with. Raises ValueError for what no Close frame says."""
+        if not may_be_sent(code):
+            raise ValueError(f"{code} is no code to close a WebSocket with")
+        if len(reason.encode("utf-8")) > LONGEST_REASON:
+            raise ValueError(f"the reason of a close has at most {LONGEST_REASON} bytes")
         if self.closing is None:
             self.closing = (code, reason)
             self._tell()

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from rulesproxy.addons.manager import AddonManager
 from rulesproxy.certs.authority import Authority
-from rulesproxy.certs.contexts import ServerContexts
+from rulesproxy.certs.contexts import ClientDemands, ServerContexts
+from rulesproxy.certs.custom import CustomCertificates
 from rulesproxy.model.connection import Address
 from rulesproxy.model.names import is_ip
 from rulesproxy.net.local import is_local
 from rulesproxy.net.resolve import Resolver
+from rulesproxy.proxy.pinned import PinnedClients
 from rulesproxy.proxy.server_tls import ServerTls
 from rulesproxy.proxy.settings import Settings
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session
     from rulesproxy.proxy.upstream import UpstreamPool
     from rulesproxy.proxy.virtual_host import VirtualHost
+    from rulesproxy.proxy.websocket import RawWebSocket, WebSocket
 
 log = logging.getLogger("rulesproxy")
 
@@ -32,7 +35,7 @@ log = logging.getLogger("rulesproxy")
 class Core:
     """Services and state of a running proxy. `upstream` is set by `Proxy`, which owns both."""
 
-    __slots__ = ("addons", "authority", "closing", "contexts", "listening", "resolver", "server_tls", "sessions",
+    __slots__ = ("addons", "authority", "closing", "contexts", "listening", "pinned", "resolver", "server_tls", "sessions",
                  "settings", "unnamed_relays", "upstream", "virtual_host", "websockets")
 
     upstream: UpstreamPool
@@ -42,17 +45,29 @@ class Core:
         self.addons = addons
         self.authority = authority
         self.contexts = ServerContexts(authority)
-        self.resolver = resolver
         self.server_tls = ServerTls()
+        self.pinned = PinnedClients()
+        self.resolver = resolver
         self.settings = settings if settings is not None else Settings()
         self.virtual_host = virtual_host
         #: Where our own listeners are, bound addresses with real port numbers.
         self.listening: set[Address] = set()
         self.sessions: set[Session] = set()
+        self.websockets: set[RawWebSocket | WebSocket] = set()
         #: Tunnels to bare addresses without a server name that no rule could decide on (rule-language 5.1).
         self.unnamed_relays = 0
         #: True from the moment the proxy stops: connections are not kept alive any more.
         self.closing = False
+        self.update_tls()
+
+    def update_tls(self) -> None:
+        """Have new handshakes with clients follow the settings. Raises CertificateError; nothing has changed then."""
+        settings = self.settings
+        custom = CustomCertificates(settings.certs)
+        for entry in custom.expired:
+            log.warning("%s: the certificate for %s is not valid at this time", entry.path, entry.pattern)
+        self.contexts.configure(ClientDemands(settings.tls_version_client_min, settings.request_client_cert,
+                                              settings.client_ca), custom)
 
     def is_own_address(self, host: str, port: int) -> bool:
         """True if dialling `host:port` would reach one of our own listeners: following it would loop.
@@ -71,6 +86,8 @@ class Core:
         """Close the connections that wait for a next request; the others finish what they do."""
         for session in tuple(self.sessions):
             session.close_if_idle()
+        for websocket in tuple(self.websockets):
+            websocket.go_away()
 
     def reconsider_tunnels(self) -> int:
         """Ask the policy again about every open tunnel; those it now decides differently end when they are quiet.
@@ -79,7 +96,8 @@ class Core:
         """
         if self.settings.stale_tunnels == "keep":
             return 0
-        return sum(session.reconsider() for session in tuple(self.sessions))
+        tunnels = sum(session.reconsider() for session in tuple(self.sessions))
+        return tunnels + sum(websocket.reconsider() for websocket in tuple(self.websockets))
 
 
 def _reaches(host: str, listening: Iterable[str]) -> bool:

@@ -52,6 +52,8 @@ from rulesproxy.proxy.scope import Scope
 from rulesproxy.proxy.sides import BodySource, ClientGone, ClientSide, OriginSide, StaleConnection
 from rulesproxy.proxy.upload import Upload
 from rulesproxy.proxy.upstream import UpstreamError
+from rulesproxy.proxy.websocket import serve_websocket
+from rulesproxy.proxy.websocket_handshake import fits_handshake, offer_what_we_read
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session
@@ -206,6 +208,7 @@ class Exchange:
         while True:
             connection = await self._session.watchdog.wait(core.upstream.acquire(flow, target, fresh=fresh))
             origin = self._origin = Http1Origin(connection, self._session)
+            self._events.check()  # killed in `server_connected`
             try:
                 await self._send_request(origin)
                 return await self._final_head(origin)
@@ -217,15 +220,17 @@ class Exchange:
             fresh = True
 
     async def _send_request(self, origin: OriginSide) -> None:
-        request, route = self._flow.request, self._flow.route
+        request = self._flow.request
         whole = request.raw_content is not None
         if whole:
             framing = whole_request_framing(request)
         else:
             framing = streamed_framing(self._head.framing, transformed=callable(request.stream), http10=False)
+        if self._upgrade:
+            offer_what_we_read(request, self._core.addons)
         writer = origin.begin(
             request, framing, self._head,
-            host=route.host_header if route is not None else None,
+            host=self._host_header(),
             drop_expect=self._head.expect_continue and (whole or self._flow.body_overflow is not None),
             upgrade=self._upgrade)
         if whole:
@@ -239,6 +244,14 @@ class Exchange:
             await self._end_request(pump, ready.end)
         else:
             self._upload = Upload(self._client, origin, pump, self._end_request)
+
+    def _host_header(self) -> str | None:
+        flow, scope = self._flow, self._scope
+        if flow.route is not None and flow.route.host_header is not None:
+            return flow.route.host_header
+        if not scope.reverse or self._core.settings.keep_host_header:
+            return None
+        return scope.host_in_reverse(flow, self._received, self._head)
 
     async def _end_request(self, pump: Pump, end: EndOfBody) -> None:
         """The body has gone through but for its end: the hook may still change the trailers."""
@@ -257,7 +270,7 @@ class Exchange:
             raise ClientGone(_LEFT)
         for _ in range(INTERIM_LIMIT):
             head = await origin.next_head(request.method)
-            if head.status >= 200 or (head.status == 101 and self._upgrade):
+            if head.status >= 200 or (head.status == 101 and self._upgrade and fits_handshake(request, head)):
                 return head
             if head.status == 101:
                 raise UpstreamError("the server switched protocols without being asked", title="Invalid answer")
@@ -310,10 +323,10 @@ class Exchange:
             await self._answer.stream(response, source, received, body.pieces)
 
     async def _switch_protocols(self, response: Response, origin: OriginSide) -> None:
-        """From here on both sides speak something else, which is passed on untouched."""
+        """From here on both sides speak something else."""
         await self._events.response()
         client = await self._answer.switch(response)
-        await self._session.splice(client, origin.switched())
+        await serve_websocket(self._session, self._flow, client, origin.switched())
 
     # --- the end ----------------------------------------------------------------------------------------------
 

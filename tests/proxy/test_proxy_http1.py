@@ -451,20 +451,21 @@ async def test_what_an_origin_sends_beyond_its_answer_reaches_nobody(make_proxy:
 
 
 async def test_websocket_upgrades_become_opaque_tunnels(make_proxy: MakeProxy) -> None:
-    proxy = await make_proxy()
+    proxy = await make_proxy(record=False)  # nobody looks at messages
 
     async def upgrading(connection: OriginConnection) -> None:
         head = await connection.read_head()
         assert head.values(b"upgrade") == [b"websocket"]
         assert head.values(b"connection") == [b"upgrade"]
-        await connection.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
-                              b"\x81\x02hi")
+        await connection.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                              b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n\x81\x02hi")
         assert await connection.read_exactly(3) == b"\x81\x01x"
         await connection.send(b"bye")
 
     async with run_origin(upgrading) as origin:
         reader, writer = await proxy.connect()
-        writer.write(request(origin.port, fields="Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"))
+        writer.write(request(origin.port, fields="Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
+                             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"))
         head, _ = await read_response(reader, body=False)
         assert b"upgrade: websocket" in head.lower()
         async with asyncio.timeout(SECONDS):
@@ -472,7 +473,6 @@ async def test_websocket_upgrades_become_opaque_tunnels(make_proxy: MakeProxy) -
             writer.write(b"\x81\x01x")
             assert await reader.read() == b"bye"
         writer.close()
-    assert "response" in proxy.recorder.names
 
 
 # --- what is not for an origin ------------------------------------------------------------------------------------
