@@ -22,7 +22,7 @@ from rulesproxy.compiler import schema_parts, unit
 from rulesproxy.compiler.inputs import Disk
 from rulesproxy.compiler.ir import visible_phases
 from rulesproxy.compiler.program import Compiler
-from rulesproxy.runtime.phase import Phase
+from rulesproxy.runtime.phase import spoken
 
 HERE = Path(__file__).resolve().parent
 assert _app is not None
@@ -145,8 +145,7 @@ def _phases(entry: unit.MatcherUnit) -> str:
     document["rules"] = [{"name": "example", "match": {entry.key: value}, "action": {"log": "x"}}]
     build = Compiler(_OneFile(json.dumps(document))).compile(["example.yaml"]).build
     assert not build.report.has_errors, build.render()
-    phases = visible_phases(build.rules[0].match)
-    return ", ".join(phase.name.lower() for phase in Phase if phase in phases)
+    return ", ".join(spoken(visible_phases(build.rules[0].match)))
 
 
 def _values(match: Any, key: str) -> Iterator[Any]:

@@ -1,8 +1,8 @@
 """`Rules`: the addon that puts the current rule set to work on the hooks.
 
 It stands first in the chain and stays there; a reload only assigns another `RuleSet` in `configure`. Each flow pins
-the set it started with (`flow.pinned`), so request and response phases agree across a reload. What a rule decides is
-data on the flow; nothing here awaits or touches the network.
+the set it started with (`flow.pinned`), so request and response phases agree across a reload; messages of long-lived
+flows meet the current one. What a rule decides is data on the flow; nothing here awaits or touches the network.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from rulesproxy.model.connection import Client
 from rulesproxy.model.dns import DNSFlow
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.policy import NameAnswer, TlsDecision, TunnelDecision
+from rulesproxy.model.tcp import TCPFlow
 from rulesproxy.model.tls import Tunnel
+from rulesproxy.model.udp import UDPFlow
 from rulesproxy.runtime.decision import RuleInfo
 from rulesproxy.runtime.early import answer_query, judge_tunnel, open_tunnel, resolve_name, start_tls
 from rulesproxy.runtime.engine import RuleExchange
 from rulesproxy.runtime.facts import Files
+from rulesproxy.runtime.messages import decide_message
 from rulesproxy.runtime.ruleset import RuleSet, UnreadableBody
 
 log = logging.getLogger("rulesproxy.rules")
@@ -108,6 +111,21 @@ class Rules:
         if exchange is None:
             return False
         return bool(exchange.waits_for_request if phase == "request" else exchange.waits_for_response)
+
+    # --- messages ------------------------------------------------------------------------------------------------
+
+    def websocket_message(self, flow: HTTPFlow) -> None:
+        """Messages meet the set that is current when they arrive (rule-language 6.3)."""
+        if self.current is not None:
+            decide_message(self.current, flow, self._failed)
+
+    def tcp_message(self, flow: TCPFlow) -> None:
+        if self.current is not None:
+            decide_message(self.current, flow, self._failed)
+
+    def udp_message(self, flow: UDPFlow) -> None:
+        if self.current is not None:
+            decide_message(self.current, flow, self._failed)
 
     # --- tunnels -------------------------------------------------------------------------------------------------
 

@@ -19,8 +19,9 @@ from rulesproxy.model.headers import Headers
 from rulesproxy.model.http import Response, reason_phrase
 from rulesproxy.model.pages import error_response
 from rulesproxy.runtime.decision import RuleInfo
+from rulesproxy.runtime.messages import POLICY_VIOLATION, MessageFlow, refuse
 from rulesproxy.runtime.op import Op
-from rulesproxy.runtime.phase import Phase, Slot
+from rulesproxy.runtime.phase import MESSAGE_PHASES, Phase, Slot
 
 KEY = "block"
 SUMMARY = "Refuse: a DNS name does not exist, a tunnel is not opened, a request gets a page that names the rule."
@@ -42,7 +43,8 @@ _HOW = ["page", "close", "reset", "hang"]
 SCHEMA: dict[str, Any] = {
     "title": "block",
     "description": "Refuse. Empty, `close`, `reset` or `hang`: as early as possible, nothing is decrypted for it. "
-                   "With `status` or `body`: a page in answer to the request, whose hosts are decrypted.",
+                   "With `status` or `body`: a page in answer to the request, whose hosts are decrypted. With message "
+                   "keys in the match: the WebSocket is closed with 1008, a TCP connection reset, a UDP flow dropped.",
     "type": ["object", "string", "boolean", "null"],
     "pattern": "^(page|close|reset|hang)$",
     "properties": {
@@ -100,6 +102,16 @@ class Block(Op):
         return response
 
 
+@dataclass(frozen=True, slots=True)
+class BlockMessage(Op):
+    """Keep the message back and end the conversation it belongs to."""
+
+    SLOT: ClassVar[Slot] = Slot.CLOSE
+
+    def apply(self, subject: MessageFlow, rule: RuleInfo | None) -> None:
+        refuse(subject, rule, POLICY_VIOLATION, f"blocked by rule {rule.name}" if rule is not None else "blocked")
+
+
 def build(node: Node, context: Context) -> list[Effect]:
     if isinstance(node, Scalar) and node.value is False:
         context.error(node, "block: false blocks nothing", help="leave it out, or set enabled: false on the rule")
@@ -121,6 +133,8 @@ def build(node: Node, context: Context) -> list[Effect]:
         args["body"] = text_bytes(parse_template(fields["body"], context, place=Place.BODY))
     if fields["headers"] is not None:
         args["headers"] = build_headers(fields["headers"], context)
+    if context.visible and context.visible <= MESSAGE_PHASES and not page:
+        return [effect(context, node, BlockMessage, {}, phases=context.visible, slot=Slot.CLOSE)]
     if page:
         phases = answer_phases(context)
     else:

@@ -16,6 +16,7 @@ from rulesproxy.model.effects import Pacing
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.runtime.decision import RuleInfo
 from rulesproxy.runtime.op import Op
+from rulesproxy.runtime.phase import MESSAGE_PHASES
 
 KEY = "delay"
 SUMMARY = "Add latency: a fixed time, a uniform range, or a normal distribution. Several delays add up."
@@ -82,7 +83,11 @@ def build(node: Node, context: Context) -> list[Effect]:
     if max(args.values()) > MOST:
         context.error(node, "a delay is at most one hour")
         return []
-    return [effect(context, node, Delay, args, phases=context.visible, kind="note", companion=True)]
+    phases = context.visible - MESSAGE_PHASES
+    if not phases:
+        context.error(node, "messages cannot be delayed", help="delay the request, or leave the message keys out")
+        return []
+    return [effect(context, node, Delay, args, phases=phases, kind="note", companion=True)]
 
 
 def _arguments(node: Node, context: Context) -> dict[str, float] | None:

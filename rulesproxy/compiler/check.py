@@ -13,7 +13,7 @@ from rulesproxy.compiler import ir
 from rulesproxy.compiler.build import Build
 from rulesproxy.compiler.decrypt import TLS_FACTS, decrypts_everything, needs_plaintext
 from rulesproxy.compiler.diagnostics import Report
-from rulesproxy.runtime.phase import HTTP_PHASES, Phase, Slot
+from rulesproxy.runtime.phase import MESSAGE_PHASES, PLAINTEXT_PHASES, REQUEST_PHASES, Phase, Slot
 
 #: Rules with more keys than this are compared by all their keys and by each key alone only.
 _MOST_KEYS = 8
@@ -44,8 +44,10 @@ def _check_alone(rule: ir.Rule, report: Report) -> None:
     hidden = _hidden_key(rule)
     if hidden is not None:
         report.warning("not-decrypted", hidden.pos,
-                       f'"{rule.name}" blocks by what only decrypted requests show, and decrypts none itself',
-                       help="give status: 403 to have its hosts decrypted, or scheme: http if plain HTTP is meant")
+                       f'"{rule.name}" blocks by what only decrypted traffic shows, and decrypts none itself',
+                       help="add a rule with tls: intercept for its hosts, or scheme: http if plain HTTP is meant"
+                       if hidden.PHASES <= MESSAGE_PHASES else
+                       "give status: 403 to have its hosts decrypted, or scheme: http if plain HTTP is meant")
     for leaf in _all_leaves(rule):
         if getattr(leaf, "unanchored", False):
             report.warning("unanchored-host", leaf.pos, "this host pattern also matches inside longer names",
@@ -56,7 +58,9 @@ def _hidden_key(rule: ir.Rule) -> ir.Leaf | None:
     """The key that a bare block cannot see in TLS, which it never decrypts (rule-language 3.1)."""
     if "block" not in rule.actions or needs_plaintext(rule) or _plain_only(rule.match):
         return None
-    return next((leaf for leaf in _all_leaves(rule) if leaf.PHASES <= HTTP_PHASES), None)
+    if not rule.phases & PLAINTEXT_PHASES:
+        return None  # datagrams are never encrypted for us
+    return next((leaf for leaf in _all_leaves(rule) if leaf.PHASES <= REQUEST_PHASES | MESSAGE_PHASES), None)
 
 
 def _plain_only(predicate: ir.Predicate) -> bool:

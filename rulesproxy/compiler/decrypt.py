@@ -16,11 +16,11 @@ from rulesproxy.model.policy import TlsDecision, TlsVerdict
 from rulesproxy.runtime.decision import Decision, RuleInfo
 from rulesproxy.runtime.facts import TunnelFacts
 from rulesproxy.runtime.index import HostIndex, Step
-from rulesproxy.runtime.phase import HTTP_PHASES, Phase, Slot
+from rulesproxy.runtime.phase import PLAINTEXT_PHASES, Phase, Slot
 from rulesproxy.runtime.ruleset import DecideTls
 
 #: What every tunnel that can be opened has in common.
-TLS_FACTS = SimpleNamespace(scheme="https")
+TLS_FACTS = SimpleNamespace(scheme="https", port=443)
 
 
 def truth(predicate: Predicate, x: TunnelFacts, phase: Phase) -> bool | None:
@@ -40,7 +40,7 @@ def truth(predicate: Predicate, x: TunnelFacts, phase: Phase) -> bool | None:
 
 
 def needs_plaintext(rule: Rule) -> bool:
-    return any(effect.needs_plaintext and effect.phases & HTTP_PHASES for effect in rule.effects)
+    return any(effect.needs_plaintext and effect.phases & PLAINTEXT_PHASES for effect in rule.effects)
 
 
 def decrypts_everything(rule: Rule) -> bool:
@@ -49,7 +49,7 @@ def decrypts_everything(rule: Rule) -> bool:
 
 
 def _confined(predicate: Predicate) -> bool:
-    """True if the predicate holds for some tunnels only, or for plain HTTP only."""
+    """True if the predicate holds for some tunnels only: those with some names, or on other ports than 443, or none."""
     match predicate:
         case All(items):
             return any(_confined(item) for item in items)
@@ -59,7 +59,8 @@ def _confined(predicate: Predicate) -> bool:
             return False
         case _:
             fact = getattr(predicate, "FACT", "")
-            return predicate.IS_HOST or fact == "sni" or (fact == "scheme" and not predicate.holds(TLS_FACTS))
+            return predicate.IS_HOST or fact == "sni" or (
+                fact in ("scheme", "port") and not predicate.holds(TLS_FACTS))
 
 
 def is_relevant(rule: Rule) -> bool:

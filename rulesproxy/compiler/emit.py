@@ -23,7 +23,8 @@ from rulesproxy.compiler.writer import Module
 from rulesproxy.runtime.op import Op
 from rulesproxy.runtime.phase import Phase, Slot
 
-_SLOT_ATTRIBUTES = {Slot.ANSWER: "answer", Slot.ROUTE: "route", Slot.VIA: "via", Slot.TLS: "tls", Slot.NAME: "name"}
+_SLOT_ATTRIBUTES = {Slot.ANSWER: "answer", Slot.ROUTE: "route", Slot.VIA: "via", Slot.TLS: "tls", Slot.NAME: "name",
+                    Slot.DROP: "drop", Slot.CLOSE: "close"}
 _BODY_READY = {Phase.REQUEST: "x.request_ready", Phase.RESPONSE: "x.response_ready"}
 _BODY_OVER = {Phase.REQUEST: "x.request_over", Phase.RESPONSE: "x.response_over"}
 _PHASE = "rulesproxy.runtime.phase"

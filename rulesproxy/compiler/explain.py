@@ -21,7 +21,7 @@ from rulesproxy.runtime.decision import Decision
 from rulesproxy.runtime.edits import Edit
 from rulesproxy.runtime.facts import Facts, HttpFacts
 from rulesproxy.runtime.op import Op
-from rulesproxy.runtime.phase import Phase, Slot
+from rulesproxy.runtime.phase import MESSAGE_PHASES, Phase, Slot, spoken
 
 #: With at most so many rules in a phase every miss is told, else only near ones.
 FEW = 12
@@ -92,7 +92,7 @@ def explain(rules: Sequence[Rule], outcome: Outcome) -> Explanation:
 
 def _ready(view: View) -> bool:
     x = view.facts
-    if not isinstance(x, HttpFacts):
+    if not isinstance(x, HttpFacts) or view.phase in MESSAGE_PHASES:
         return True
     return x.request_ready if view.phase is Phase.REQUEST else x.response_ready
 
@@ -105,7 +105,7 @@ def _disagreements(view: View, interpreted: Interpreted) -> list[str]:
     read = (interpreted.acted, interpreted.overruled)
     if compiled == read:
         return []
-    return [f"{view.phase.name.lower()}: compiled rules say acted {compiled[0]}, overruled {compiled[1]}; "
+    return [f"{spoken((view.phase,))[0]}: compiled rules say acted {compiled[0]}, overruled {compiled[1]}; "
             f"the interpreter says {read[0]}, {read[1]}"]
 
 
@@ -188,7 +188,8 @@ def _effects(decision: Decision | None) -> list[str]:
         return []
     told = [f"{rule.name}: {describe(note)}" for rule, note in decision.notes]
     told += _edits(decision.edits)
-    for slot, op in ((Slot.ANSWER, decision.answer), (Slot.ROUTE, decision.route), (Slot.NAME, decision.name)):
+    for slot, op in ((Slot.ANSWER, decision.answer), (Slot.ROUTE, decision.route), (Slot.VIA, decision.via),
+                     (Slot.NAME, decision.name), (Slot.DROP, decision.drop), (Slot.CLOSE, decision.close)):
         if op is not None:
             told.append(f"{_slot(slot)}: {describe(op)} (rule {decision.winners[slot].name})")
     if decision.failure is not None:
@@ -214,10 +215,12 @@ def _edits(edits: Sequence[Edit]) -> list[str]:
 
 
 def describe(op: Op) -> str:
-    """An operation with the fields that differ from their defaults."""
+    """An operation with the fields that differ from their defaults; passwords are none of a reader's business."""
     shown = []
     for item in fields(op):
         value = getattr(op, item.name)
+        if not item.repr:
+            continue
         if item.default is MISSING or value != item.default:
             shown.append(f"{item.name}={_cut(repr(value))}")
     return f"{type(op).__name__}({', '.join(shown)})"

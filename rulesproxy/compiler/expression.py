@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rulesproxy.compiler.ir import Leaf, Value
 from rulesproxy.compiler.writer import literal
 from rulesproxy.runtime import values as run
-from rulesproxy.runtime.phase import ALL_PHASES, HTTP_PHASES, Phase
+from rulesproxy.runtime.phase import ALL_PHASES, HTTP_PHASES, REQUEST_PHASES, Phase
 
 if TYPE_CHECKING:
     from rulesproxy.compiler.writer import Module
@@ -54,10 +54,13 @@ class Lookup(Value):
 
     @property
     def phases(self) -> frozenset[Phase]:
-        """The phases in which it can be looked up. The request is remembered in the response phase."""
+        """The phases in which it can be looked up. The request is remembered in the response phase, and
+        that of a handshake, which has no body, with its messages."""
         if self.kind in ("now", "uuid", "random"):
             return ALL_PHASES
-        return frozenset((Phase.RESPONSE,)) if self.sees_response else HTTP_PHASES
+        if self.sees_response:
+            return frozenset((Phase.RESPONSE,))
+        return HTTP_PHASES if self.reads_request_body else REQUEST_PHASES
 
     def render(self, x: Any) -> Any:
         match self.kind:

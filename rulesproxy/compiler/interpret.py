@@ -149,7 +149,7 @@ def _refuses_on_error(rule: Rule) -> bool:
     """Whether the exchange is refused when the rule itself fails (rule-language 4.8)."""
     if rule.on_error is not None:
         return rule.on_error == "refuse"
-    return any(effect.op.__name__ == "Block" or dict(effect.args).get("verdict") == "refuse"
+    return any(effect.op.__name__ in ("Block", "BlockMessage") or dict(effect.args).get("verdict") == "refuse"
                for effect in rule.effects)
 
 

@@ -45,13 +45,23 @@ class SentRequest:
     sni: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message that goes on, or (`own`) one that a rule sends."""
+
+    direction: str
+    content: bytes
+    own: bool = False
+
+
 @dataclass(slots=True)
 class Outcome:
     """Everything that can be said afterwards; what was not reached is empty.
 
     `response` is what the client gets, `sent` what the origin got, `server` the `host:port` that was dialled, `via` the
     proxy rules send it through (`direct`: through none) and `addresses` what rules put in the place of that name.
-    `answer` is the rules' DNS answer, None when the query was forwarded.
+    `answer` is the rules' DNS answer, None when the query was forwarded. `said` is what a message leads to, None where
+    there was none; `forwarded` is its content as it goes on, `ended` says how the conversation ends with it.
     """
 
     views: list[View] = field(default_factory=list)
@@ -69,6 +79,9 @@ class Outcome:
     drop: Drop | None = None
     answer: DNSMessage | None = None
     tags: list[str] = field(default_factory=list)
+    said: list[Said] | None = None
+    forwarded: bytes | None = None
+    ended: str = ""
 
     @property
     def rules(self) -> list[str]:
@@ -77,8 +90,8 @@ class Outcome:
 
     @property
     def closed(self) -> bool:
-        """The client's connection ended without an answer."""
-        return self.drop is not None or (self.tls is TlsVerdict.REFUSE and self.response is None)
+        """The client's connection ended without an answer, or the conversation with its message."""
+        return self.drop is not None or bool(self.ended) or (self.tls is TlsVerdict.REFUSE and self.response is None)
 
     @property
     def rcode(self) -> str | None:

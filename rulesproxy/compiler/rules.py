@@ -16,11 +16,12 @@ from rulesproxy.compiler.inputs import Inputs
 from rulesproxy.compiler.predicates import Captures, find_captures
 from rulesproxy.compiler.source import Mapping, Node, Scalar, Sequence
 from rulesproxy.compiler.suggest import did_you_mean
-from rulesproxy.runtime.phase import Phase, Slot
+from rulesproxy.runtime.phase import MESSAGE_PHASES, Phase, Slot, spoken
 
 _CLAIMS = {
     Slot.ANSWER: "give the answer", Slot.ROUTE: "choose the server", Slot.VIA: "choose the upstream proxy",
     Slot.TLS: "decide about TLS", Slot.NAME: "answer for the name",
+    Slot.DROP: "keep the message back", Slot.CLOSE: "end the conversation",
 }  # fmt: skip
 
 
@@ -123,10 +124,10 @@ def _build_actions(node: Mapping, context: Context) -> list[Action]:
 
 def _check_slots(actions: list[Action], report: Report) -> None:
     """Two effects for one slot in one rule is an error (rule-language 4.3)."""
-    taken: dict[Slot, Scalar] = {}
+    taken: dict[tuple[Slot, frozenset[Phase]], Scalar] = {}
     for action in actions:
-        for slot in _slots(action):
-            first = taken.setdefault(slot, action.key)
+        for slot, kinds in _slots(action):
+            first = taken.setdefault((slot, kinds), action.key)
             if first is not action.key:
                 report.error(action.key, _clash(first, action.key, slot), code="slot-twice",
                              notes=[(first.pos, f'"{first.text}" is here')], help="make it two rules, or leave one out")
@@ -138,11 +139,11 @@ def _clash(first: Scalar, second: Scalar, slot: Slot) -> str:
     return f"{both} {_CLAIMS.get(slot, 'want the same decision')}; a rule can do that once"
 
 
-def _slots(action: Action) -> list[Slot]:
-    wanted = Slot(0)
-    for effect in action.effects:
-        wanted |= effect.slot or Slot(0)
-    return list(wanted)
+def _slots(action: Action) -> list[tuple[Slot, frozenset[Phase]]]:
+    """The slots it wants. Messages of another kind are another matter: `websocket` and `tcp` may both close."""
+    return sorted({(effect.slot, frozenset((phase,)) if phase in MESSAGE_PHASES else frozenset())
+                   for effect in action.effects if effect.slot is not None for phase in effect.phases},
+                  key=lambda item: (item[0], sorted(item[1])))
 
 
 def _seen(actions: list[Action], context: Context) -> list[ir.Effect]:
@@ -160,7 +161,7 @@ def _seen(actions: list[Action], context: Context) -> list[ir.Effect]:
 def _report_unseen(action: Scalar, effect: ir.Effect, context: Context) -> None:
     phase = max(effect.phases, default=Phase.REQUEST)
     key = context.unseen_key(phase)
-    acts = f'"{action.text}" acts in the {phase.name.lower()} phase'
+    acts = f'"{action.text}" acts in the {spoken((phase,))[0]} phase'
     if key is None:
         context.error(effect.pos, f"{acts}, where this rule is not decided")
         return
@@ -170,7 +171,7 @@ def _report_unseen(action: Scalar, effect: ir.Effect, context: Context) -> None:
 
 
 def _seen_in(phases: frozenset[Phase]) -> str:
-    names = [phase.name.lower() for phase in sorted(phases)]
+    names = spoken(phases)
     return f"is seen in the {' and '.join(names)} phase{'s' if len(names) > 1 else ''}"
 
 
@@ -179,20 +180,29 @@ def _place_companions(effects: list[ir.Effect], context: Context) -> tuple[ir.Ef
     if not any(effect.companion for effect in effects):
         return tuple(effects)
     phases = _companion_phases([effect for effect in effects if not effect.companion], context.visible)
+    return tuple(_placed(effect, phases, context) if effect.companion else effect for effect in effects)
+
+
+def _placed(effect: ir.Effect, phases: frozenset[Phase], context: Context) -> ir.Effect:
+    if phases and phases <= MESSAGE_PHASES and not phases & effect.phases:
+        context.error(effect.pos, "this cannot be done to messages", help="put it into a rule for the request")
     # What a template looks at confines it further: a log line about the response is written with the response.
-    return tuple(replace(effect, phases=phases & effect.phases or _latest(effect.phases)) if effect.companion
-                 else effect for effect in effects)
+    return replace(effect, phases=phases & effect.phases or _latest(effect.phases))
 
 
 def _latest(phases: frozenset[Phase]) -> frozenset[Phase]:
-    """The request phase where it is one of them, else the last."""
+    """The request phase where it is one of them, else the last before messages come, else all kinds of those."""
     if Phase.REQUEST in phases:
         return frozenset((Phase.REQUEST,))
-    return frozenset((max(phases),)) if phases else frozenset()
+    earlier = phases - MESSAGE_PHASES
+    return frozenset((max(earlier),)) if earlier else phases
 
 
 def _companion_phases(others: list[ir.Effect], visible: frozenset[Phase]) -> frozenset[Phase]:
     needed = frozenset(phase for effect in others for phase in effect.phases)
+    messages = frozenset(phase for effect in others if effect.kind != "pass" for phase in effect.phases)
+    if messages & MESSAGE_PHASES:
+        return messages & MESSAGE_PHASES
     if Phase.RESPONSE in needed or visible == {Phase.RESPONSE}:
         return frozenset((Phase.RESPONSE,))
     if Phase.REQUEST in needed and not all(_is_bare(effect) for effect in others):

@@ -160,13 +160,14 @@ EXPECT = obj(
         "json": {"description": "The response body as JSON.", **_ANY_JSON},
         "server": text("host:port that the request goes to."),
         "via": text("The proxy that rules send it through, as http://host:port; `direct` for none."),
-        "sent": {"description": "What the origin gets; `nothing` when it must not be asked.",
+        "sent": {"description": "What the origin (of a message: the other side) gets; `nothing` when it must not.",
                  **obj("sent", {
                      "method": text("The method."),
                      "url": text("The URL."),
                      "headers": {"description": "Request fields: name → value, or null for none.", **_EXPECTED_FIELDS},
                      "body": {"description": "The request body.", **_EXPECTED},
-                     "json": {"description": "The request body as JSON.", **_ANY_JSON},
+                     "text": {"description": "The content of the message.", **_EXPECTED},
+                     "json": {"description": "The request body, or the message, as JSON.", **_ANY_JSON},
                      "sni": text("The server name in TLS."),
                  }), "type": ["object", "string"], "pattern": "^nothing$"},
         "dns": {"description": "What a DNS client is told.", **obj("dns", {
@@ -174,7 +175,10 @@ EXPECT = obj(
             "answers": texts("The records' values, in any order."),
         })},
         "tls": {"description": "What happens to the tunnel.", "enum": ["intercept", "relay", "refuse"]},
-        "closed": _flag("The connection is closed without an answer."),
+        "closed": _flag("The connection is closed without an answer; the conversation of a message is ended."),
+        "messages": {"description": "All that a message leads to, in order.", **obj("messages", {
+            "to_client": texts("What the client gets."), "to_server": texts("What the server gets."),
+        }, minProperties=1)},
     },
     minProperties=1,
 )  # fmt: skip
@@ -190,6 +194,19 @@ _SUBJECTS: dict[str, Schema] = {
         "port": {"description": "The CONNECT port; 443 unless given.", "type": "integer", "minimum": 1,
                  "maximum": 65535},
     })},
+    "message": {"description": "A WebSocket message, what a TCP read brings, or a datagram.", **obj("message", {
+        "on": {"description": '"GET https://shop.test/live", the handshake of a WebSocket (a mapping for headers); '
+                              "tcp://host:port, tls://host:port or udp://host:port.",
+               **obj("on", {"method": text("GET unless given."), "url": text("The URL."),
+                            "headers": {"description": "Name → value or list of values.", **_FIELDS}},
+                     required=("url",)), "type": [*TEXT_TYPES, "object"]},
+        "direction": {"description": "to_server unless given.", "enum": ["to_server", "to_client"]},
+        "text": text("The content as text."),
+        "json": {"description": "The content as JSON.", **_ANY_JSON},
+        "bytes": text("The content as hexadecimal digits, or base64:… ."),
+        "opcode": {"description": "The kind of WebSocket message; bytes are binary unless given.",
+                   "enum": ["text", "binary"]},
+    }, required=("on",))},
 }  # fmt: skip
 _CIRCUMSTANCE: dict[str, Schema] = {
     "name": text("What the test shows."),

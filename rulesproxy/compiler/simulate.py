@@ -1,19 +1,30 @@
 """Runs one exchange against a rule set without a network: what `test` and `explain` stand on.
 
-What comes in: a `RuleSet` and a step (a request, a query or a ClientHello, and what the origin would answer). What goes
-out: an `Outcome`. Rules are decided and applied by `runtime.engine` and `runtime.early`, the code the proxy runs;
-only what the proxy does on sockets (dial, send, receive) is stated here as facts. Files are opened by whoever calls.
+What comes in: a `RuleSet` and a step (a request, a query, a ClientHello or a message, and what the origin would
+answer). What goes out: an `Outcome`. Rules are decided and applied by `runtime.engine`, `runtime.early` and
+`runtime.messages`, the code the proxy runs; only what the proxy does on sockets (dial, send, receive) is stated here as
+facts. Files are opened by whoever calls.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Protocol, TypeVar
 
 from rulesproxy.compiler.outcome import Outcome, SentRequest, View
+from rulesproxy.compiler.simulate_messages import (
+    SWITCHING,
+    begin_raw,
+    begin_websocket,
+    decide,
+    handshake_of,
+    untouched,
+)
 from rulesproxy.compiler.testcase import NOT_GIVEN, Fields, TestQuery, TestRequest, TestStep, TestTunnel, Upstream
+from rulesproxy.compiler.testmessage import TestMessage
 from rulesproxy.model.connection import Client, Server
 from rulesproxy.model.dns import DNSFlow, DNSMessage
 from rulesproxy.model.dns_types import types
@@ -30,6 +41,7 @@ from rulesproxy.runtime.decision import Decision, RuleInfo
 from rulesproxy.runtime.early import answer_query, connect_flow, open_tunnel, resolve_name, start_tls
 from rulesproxy.runtime.engine import RuleExchange
 from rulesproxy.runtime.facts import DnsFacts, Files, TunnelFacts
+from rulesproxy.runtime.messages import MessageFlow
 from rulesproxy.runtime.phase import Phase, Slot
 from rulesproxy.runtime.ruleset import RuleSet
 from rulesproxy.runtime.values import FixedSources, use_sources
@@ -82,6 +94,8 @@ class _Simulation:
         self.rules = world.rules
         self.step = step
         self.out = Outcome()
+        #: The exchange, once there is one.
+        self.flow: HTTPFlow | None = None
 
     def run(self) -> Outcome:
         step = self.step
@@ -91,6 +105,8 @@ class _Simulation:
             self._query(step.dns)
         elif step.tls is not None:
             self._hello(step.tls)
+        elif step.message is not None:
+            self._message(step.message)
         return self.out
 
     def _client(self, mode: str = "regular", listener: str = "127.0.0.1:8080") -> Client:
@@ -214,6 +230,7 @@ class _Simulation:
                 return
         flow = HTTPFlow(client, Server())
         flow.request = request
+        self.flow = flow
         self._exchange(flow)
 
     def _relayed(self, request: Request) -> None:
@@ -284,7 +301,42 @@ class _Simulation:
             self.out.see(View(Phase.RESPONSE, exchange.facts, exchange.decisions.get(Phase.RESPONSE)))
 
 
-# --- messages --------------------------------------------------------------------------------------------------------
+    # --- messages ----------------------------------------------------------------------------------------------------
+
+    def _message(self, asked: TestMessage) -> None:
+        """The outcome is that of the message alone, or of what kept the conversation from beginning."""
+        before = _Simulation(self.world, self.step)
+        flow = before.begin(asked)
+        if flow is None:
+            self.out = before.out
+            if before.out.tls is TlsVerdict.RELAY:
+                untouched(self.out, asked)
+            return
+        self.out.tls, self.out.tls_rule, self.out.server = before.out.tls, before.out.tls_rule, before.out.server
+        decide(self.rules, flow, self._failed, self.out)
+
+    def begin(self, asked: TestMessage) -> MessageFlow | None:
+        """Open the conversation of a message; None when the rules do not see it."""
+        if asked.scheme in ("http", "https"):
+            if self.step.upstream == Upstream():
+                self.step = dataclasses.replace(self.step, upstream=SWITCHING)
+            self._request(handshake_of(asked))
+            answer = self.out.response
+            return begin_websocket(self.flow, asked) if self.flow and answer and answer.status_code == 101 else None
+        client = self._client()
+        if asked.scheme == "tls" and not self._tunnel(client, asked.host, asked.port, asked.host):
+            return None
+        if asked.scheme == "tcp":
+            opening = connect_flow(Tunnel(client, asked.host, asked.port))
+            self.out.see(View(Phase.CONNECT, TunnelFacts(Tunnel(client, asked.host, asked.port)),
+                              open_tunnel(self.rules, opening, self._failed)))
+            self.out.response, self.out.drop = opening.response, opening.drop
+            if opening.response is not None or opening.drop is not None:
+                return None
+        return begin_raw(client, asked)
+
+
+# --- HTTP messages ---------------------------------------------------------------------------------------------------
 
 
 def make_request(asked: TestRequest) -> Request:

@@ -12,12 +12,14 @@ import re2
 
 from rulesproxy.compiler.diagnostics import Report
 from rulesproxy.compiler.source import Mapping, Node, Position, Scalar, Sequence, to_data
+from rulesproxy.compiler.testmessage import TestMessage, build_message
 
 Fields = tuple[tuple[str, str], ...]
 
 #: Stands where no JSON is given; None is the JSON value null.
 NOT_GIVEN: Any = type("NotGiven", (), {"__repr__": lambda self: "NOT_GIVEN"})()
 
+_SUBJECTS = ("request", "dns", "tls", "message")
 _REQUEST_LINE = re.compile(r"([A-Za-z!#$%&'*+.^_`|~-]+)\s+(\S+)")
 
 
@@ -116,6 +118,14 @@ class ExpectedDns:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpectedMessages:
+    """The texts each side gets."""
+
+    to_client: tuple[str, ...] | None = None
+    to_server: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Expect:
     """What must hold; None (or empty) where nothing is said. `nothing_sent`: the origin must not be asked."""
 
@@ -134,11 +144,12 @@ class Expect:
     dns: ExpectedDns | None = None
     tls: str | None = None
     closed: bool | None = None
+    messages: ExpectedMessages | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TestStep:
-    """One thing that happens and what must come of it. Exactly one of request, dns and tls is given."""
+    """One thing that happens and what must come of it. Exactly one of request, dns, tls and message is given."""
 
     __test__ = False
 
@@ -148,6 +159,7 @@ class TestStep:
     request: TestRequest | None = None
     dns: TestQuery | None = None
     tls: TestTunnel | None = None
+    message: TestMessage | None = None
     name: str = ""
     at: datetime.datetime | None = None
     client: str | None = None
@@ -171,7 +183,7 @@ def build_test(node: Node, report: Report, rule: str = "", index: int = 0) -> Te
         return None
     steps = node.get("steps")
     if isinstance(steps, Sequence):
-        alone = next((key for key, _ in node if key.text in ("request", "dns", "tls", "upstream", "expect")), None)
+        alone = next((key for key, _ in node if key.text in (*_SUBJECTS, "upstream", "expect")), None)
         if alone is not None:
             report.error(alone, f'a test with steps has "{alone.text}" in each step, not beside them')
             return None
@@ -193,13 +205,15 @@ def _default_name(steps: tuple[TestStep, ...], rule: str, index: int) -> str:
         what = f"DNS {first.dns.name} {first.dns.type}"
     elif first.tls is not None:
         what = f"TLS {first.tls.sni or first.tls.host}"
+    elif first.message is not None:
+        what = f"message {first.message.direction} on {first.message.url}"
     return f"{rule}: {what}" if rule else what
 
 
 def _step(node: Mapping, test: Mapping, report: Report) -> TestStep | None:
-    subjects = [key for key, _ in node if key.text in ("request", "dns", "tls")]
+    subjects = [key for key, _ in node if key.text in _SUBJECTS]
     if len(subjects) != 1:
-        report.error(subjects[1] if subjects else node, "a test has exactly one of request, dns and tls")
+        report.error(subjects[1] if subjects else node, "a test has exactly one of request, dns, tls and message")
         return None
     expect = node.get("expect")
     if not isinstance(expect, Mapping):
@@ -208,7 +222,8 @@ def _step(node: Mapping, test: Mapping, report: Report) -> TestStep | None:
     errors = report.error_count
     step = TestStep(
         node.pos, _expect(expect, report), _upstream(node.get("upstream")), _request(node.get("request"), report),
-        _query(node.get("dns")), _tunnel(node.get("tls"), report), _text(node, "name") or "",
+        _query(node.get("dns")), _tunnel(node.get("tls"), report),
+        build_message(node.get("message"), report), _text(node, "name") or "",
         _time(node.get("at") or test.get("at"), report), _client(node.get("client") or test.get("client"), report),
     )  # fmt: skip
     return step if report.error_count == errors else None
@@ -285,7 +300,7 @@ def _expect(node: Mapping, report: Report) -> Expect:
         node.pos, _texts(node.get("rule")), () if at_all else _texts(no_rule), at_all, _integer(node, "status"),
         _expected_fields(node.get("headers"), report), _expected(node.get("body"), report), _json(node, "json"),
         _text(node, "server"), _text(node, "via"), _sent(sent, report), isinstance(sent, Scalar), _dns(node.get("dns")),
-        _text(node, "tls"), _flag(node.get("closed")),
+        _text(node, "tls"), _flag(node.get("closed")), _messages(node.get("messages")),
     )  # fmt: skip
 
 
@@ -293,7 +308,14 @@ def _sent(node: Node | None, report: Report) -> Sent | None:
     if not isinstance(node, Mapping):
         return None
     return Sent(_text(node, "method"), _text(node, "url"), _expected_fields(node.get("headers"), report),
-                _expected(node.get("body"), report), _json(node, "json"), _text(node, "sni"))
+                _expected(node.get("body") or node.get("text"), report), _json(node, "json"), _text(node, "sni"))
+
+
+def _messages(node: Node | None) -> ExpectedMessages | None:
+    if not isinstance(node, Mapping):
+        return None
+    client, server = node.get("to_client"), node.get("to_server")
+    return ExpectedMessages(None if client is None else _texts(client), None if server is None else _texts(server))
 
 
 def _dns(node: Node | None) -> ExpectedDns | None:

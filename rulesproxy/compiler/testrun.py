@@ -100,13 +100,17 @@ def compare(expect: Expect, outcome: Outcome) -> Iterable[Difference]:
     """Every expectation that the outcome does not meet."""
     yield from _rules(expect, outcome)
     yield from _answer(expect, outcome)
+    if outcome.said is not None:
+        yield from _messages(expect, outcome)
+    elif expect.messages is not None:
+        yield Difference("messages", "messages", "no conversation")
     if expect.server is not None and not _is_server(expect.server, outcome):
         yield Difference("server", expect.server, outcome.server or "no server is asked")
     if expect.via is not None and expect.via.lower() != (outcome.via or "direct"):
         yield Difference("via", expect.via, outcome.via or "direct")
     if expect.nothing_sent and outcome.sent is not None:
         yield Difference("sent", "nothing", f"{outcome.sent.method} {outcome.sent.url}")
-    if expect.sent is not None:
+    if expect.sent is not None and outcome.said is None:
         yield from _sent(expect.sent, outcome)
     if expect.dns is not None:
         yield from _dns(expect.dns, outcome)
@@ -188,6 +192,23 @@ def _sent(expect: Sent, outcome: Outcome) -> Iterable[Difference]:
             yield Difference(f"sent.{what}", wanted, got or "none")
     yield from _fields("sent.headers", expect.headers, sent.headers)
     yield from _content("sent.", expect.body, expect.json, sent.body)
+
+
+def _messages(expect: Expect, outcome: Outcome) -> Iterable[Difference]:
+    """What becomes of a message, and what each side gets."""
+    content = outcome.forwarded
+    if expect.nothing_sent and content is not None:
+        yield Difference("sent", "nothing", _cut(content.decode("utf-8", "replace")) or "an empty message")
+    if expect.sent is not None:
+        if content is None:
+            yield Difference("sent", "a message", "nothing")
+        else:
+            yield from _content("sent.", expect.sent.body, expect.sent.json, content)
+    for direction in ("to_client", "to_server") if expect.messages is not None else ():
+        wanted = getattr(expect.messages, direction)
+        got = [said.content.decode("utf-8", "replace") for said in outcome.said or () if said.direction == direction]
+        if wanted is not None and list(wanted) != got:
+            yield Difference(f"messages.{direction}", _json(list(wanted)), _json(got))
 
 
 def _dns(expect: ExpectedDns, outcome: Outcome) -> Iterable[Difference]:

@@ -31,6 +31,10 @@ MATCH_WORDS = {
     "remote_addr": "client_ip", "client": "client_ip", "server_name": "sni", "qtype": "dns_type",
     "record_type": "dns_type", "rrtype": "dns_type", "and": "all", "allOf": "all", "or": "any", "anyOf": "any",
     "except": "not", "exclude": "not", "without": "not", "in": "host_in", "host_set": "host_in",
+    "payload": "text", "message": "text", "data": "text", "content": "text", "body_text": "text",
+    "jsonpath": "json_path", "jsonPath": "json_path", "matchesJsonPath": "json_path", "jq": "json_path",
+    "equalToJson": "json", "hex": "bytes", "binary": "bytes", "raw": "bytes", "from_client": "direction",
+    "fromClient": "direction", "side": "direction", "message_type": "opcode", "frame_type": "opcode",
 }  # fmt: skip
 
 ACTION_WORDS = {
@@ -46,13 +50,27 @@ ACTION_WORDS = {
     "dns": "spoof_dns", "dns_spoof": "spoof_dns", "resolve": "spoof_dns", "hosts": "spoof_dns", "latency": "delay",
     "sleep": "delay", "wait": "delay", "passthrough": "pass", "allow": "pass", "ignore": "pass", "bypass": "pass",
     "continue": "pass", "skip": "pass", "ssl": "tls", "decrypt": "tls", "intercept": "tls", "label": "tag",
-    "mark": "tag", "print": "log",
+    "mark": "tag", "print": "log", "ws": "websocket", "wss": "websocket", "websockets": "websocket",
+    "message": "websocket", "send": "websocket", "inject": "websocket", "socket": "tcp", "stream": "tcp",
+    "datagram": "udp",
 }  # fmt: skip
 
 REPLACEMENT_WORDS = {
     "from": "text", "find": "text", "search": "text", "old": "text", "string": "text", "pattern": "regex",
     "regexp": "regex", "to": "with", "replacement": "with", "replace": "with", "new": "with", "value": "with",
     "by": "with", "case_insensitive": "ignore_case",
+}  # fmt: skip
+
+MESSAGE_WORDS = {
+    "set": "replace", "rewrite": "replace", "modify": "replace", "substitute": "replace", "content": "replace",
+    "text": "replace", "block": "drop", "discard": "drop", "ignore": "drop", "inject": "send", "reply": "send",
+    "respond": "send", "answer": "send", "insert": "send", "end": "close", "disconnect": "close", "reset": "close",
+    "kill": "close", "code": "close",
+}  # fmt: skip
+
+SEND_WORDS = {
+    "direction": "to", "side": "to", "target": "to", "content": "text", "message": "text", "data": "text",
+    "body": "text", "payload": "text", "hex": "bytes", "binary": "bytes", "base64": "bytes",
 }  # fmt: skip
 
 MAP_LOCAL_WORDS = {"file": "path", "folder": "path", "dir": "path", "directory": "path", "root": "path", "to": "path"}
@@ -67,7 +85,7 @@ NOT_YET = {
     "file": ("secrets",),
     "rule": ("times", "until"),
     "match": ("server_ip", "extension", "url", "request_type", "http_version", "body", "response_cookies",
-              "response_type", "response_body", "response_source", "user", "alpn", "tls_version", "direction", "text",
-              "json", "json_path", "bytes", "opcode", "chance", "nth", "schedule", "state", "tagged"),
-    "action": ("throttle", "fault", "websocket", "tcp", "udp", "state"),
+              "response_type", "response_body", "response_source", "user", "alpn", "tls_version", "chance",
+              "nth", "schedule", "state", "tagged"),
+    "action": ("throttle", "fault", "state"),
 }  # fmt: skip

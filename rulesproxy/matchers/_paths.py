@@ -19,7 +19,7 @@ from rulesproxy.compiler.strings_build import Dialect, Text, all_of
 from rulesproxy.matchers._leaves import TextLeaf
 from rulesproxy.model.names import canonical_path
 from rulesproxy.runtime.patterns import glob_source, path_source
-from rulesproxy.runtime.phase import HTTP_PHASES
+from rulesproxy.runtime.phase import REQUEST_PHASES
 
 _STAR, _STARS, _OPEN, _CLOSE = "\x00", "\x01", "\x02", "\x03"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -34,7 +34,7 @@ _CAPTURE_SOURCE = {"": "[^/]+", "int": "-?[0-9]{1,18}"}
 class PathLeaf(TextLeaf):
     """The canonical path of the request is one of these."""
 
-    PHASES = HTTP_PHASES
+    PHASES = REQUEST_PHASES
     FACT = "path"
 
     def path_keys(self) -> PathKeys | None:

@@ -9,7 +9,7 @@ from rulesproxy.compiler.ir import Predicate
 from rulesproxy.compiler.source import Node
 from rulesproxy.matchers._leaves import ValuesLeaf
 from rulesproxy.matchers._names import build_values, cookie_name
-from rulesproxy.runtime.phase import HTTP_PHASES
+from rulesproxy.runtime.phase import REQUEST_PHASES
 
 KEY = "cookies"
 SUMMARY = "Cookies of the request: name and string matcher."
@@ -32,7 +32,7 @@ SCHEMA = {
 
 @dataclass(frozen=True, slots=True)
 class CookieLeaf(ValuesLeaf):
-    PHASES = HTTP_PHASES
+    PHASES = REQUEST_PHASES
     FACT = "cookie"
     WORD = "cookie"
 

@@ -9,7 +9,7 @@ from rulesproxy.compiler.ir import Predicate
 from rulesproxy.compiler.source import Node
 from rulesproxy.matchers._leaves import ValuesLeaf
 from rulesproxy.matchers._names import build_values, field_name
-from rulesproxy.runtime.phase import HTTP_PHASES
+from rulesproxy.runtime.phase import REQUEST_PHASES
 
 KEY = "headers"
 SUMMARY = "Request header fields: name and string matcher."
@@ -33,7 +33,7 @@ SCHEMA = {
 
 @dataclass(frozen=True, slots=True)
 class HeaderLeaf(ValuesLeaf):
-    PHASES = HTTP_PHASES
+    PHASES = REQUEST_PHASES
     FACT = "header"
     WORD = "header"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rulesproxy.compiler.context import Context
 from rulesproxy.compiler.source import Node, Scalar
 from rulesproxy.matchers._choice import ChoiceLeaf, read_choices
-from rulesproxy.runtime.phase import HTTP_PHASES
+from rulesproxy.runtime.phase import REQUEST_PHASES
 
 KEY = "method"
 SUMMARY = "The request method, or a list of them."
@@ -31,7 +31,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §9.1
 
 @dataclass(frozen=True, slots=True)
 class MethodLeaf(ChoiceLeaf):
-    PHASES = HTTP_PHASES
+    PHASES = REQUEST_PHASES
     FACT = "method"
     WORD = "method"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rulesproxy.compiler.context import Context
 from rulesproxy.compiler.source import Node, Scalar
 from rulesproxy.matchers._ranges import NumberLeaf, Range, range_of, read_ranges
-from rulesproxy.runtime.phase import Phase
+from rulesproxy.runtime.phase import ALL_PHASES, Phase
 
 KEY = "port"
 SUMMARY = "The server port: a number, a range such as 8000-8999, or a list."
@@ -29,7 +29,7 @@ SCHEMA = {
 
 @dataclass(frozen=True, slots=True)
 class PortLeaf(NumberLeaf):
-    PHASES = frozenset((Phase.CONNECT, Phase.TLS, Phase.REQUEST, Phase.RESPONSE))
+    PHASES = ALL_PHASES - {Phase.DNS}
     FACT = "port"
 
 

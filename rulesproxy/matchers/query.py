@@ -9,7 +9,7 @@ from rulesproxy.compiler.ir import Predicate
 from rulesproxy.compiler.source import Node
 from rulesproxy.matchers._leaves import ValuesLeaf
 from rulesproxy.matchers._names import build_values, query_key
-from rulesproxy.runtime.phase import HTTP_PHASES
+from rulesproxy.runtime.phase import REQUEST_PHASES
 
 KEY = "query"
 SUMMARY = "Query keys of the URL: name and string matcher."
@@ -32,7 +32,7 @@ SCHEMA = {
 
 @dataclass(frozen=True, slots=True)
 class QueryLeaf(ValuesLeaf):
-    PHASES = HTTP_PHASES
+    PHASES = REQUEST_PHASES
     FACT = "query"
     WORD = "query key"
 

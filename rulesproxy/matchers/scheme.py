@@ -8,7 +8,7 @@ from rulesproxy.compiler.context import Context
 from rulesproxy.compiler.source import Node, Scalar
 from rulesproxy.compiler.suggest import did_you_mean
 from rulesproxy.matchers._choice import ChoiceLeaf, read_choices
-from rulesproxy.runtime.phase import Phase
+from rulesproxy.runtime.phase import REQUEST_PHASES, Phase
 
 KEY = "scheme"
 SUMMARY = "http or https."
@@ -31,7 +31,7 @@ SCHEMES = ("http", "https")
 
 @dataclass(frozen=True, slots=True)
 class SchemeLeaf(ChoiceLeaf):
-    PHASES = frozenset((Phase.TLS, Phase.REQUEST, Phase.RESPONSE))
+    PHASES = REQUEST_PHASES | {Phase.TLS}
     FACT = "scheme"
     WORD = "scheme"
 

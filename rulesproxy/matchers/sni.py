@@ -10,7 +10,7 @@ from rulesproxy.compiler.source import Node
 from rulesproxy.compiler.strings_build import build_strings
 from rulesproxy.matchers._hosts import HOSTS, matcher_keys
 from rulesproxy.matchers._leaves import TextLeaf
-from rulesproxy.runtime.phase import Phase
+from rulesproxy.runtime.phase import PLAINTEXT_PHASES, Phase
 
 KEY = "sni"
 SUMMARY = "The server name in the TLS ClientHello: names, globs or a string matcher."
@@ -35,7 +35,7 @@ class SniLeaf(TextLeaf):
     """Not a host key: with `identity=warn` a request's host may be another name than its SNI. Before a tunnel is opened
     it is one."""
 
-    PHASES = frozenset((Phase.TLS, Phase.REQUEST, Phase.RESPONSE))
+    PHASES = PLAINTEXT_PHASES | {Phase.TLS}
     FACT = "sni"
 
     @property

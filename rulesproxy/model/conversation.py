@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 #: How many messages a flow remembers unless `kept` says otherwise.
 MESSAGES_KEPT = 100
@@ -45,6 +45,8 @@ class Conversation(Generic[M]):
         self.kept: int | None = MESSAGES_KEPT
         self.outbox: list[M] = []
         self.on_speak: Callable[[], None] | None = None
+        #: What the rules see of the conversation; nobody else reads it.
+        self.facts: Any = None
 
     def remember(self, message: M) -> None:
         """Append a message and forget what is older than the latest `kept`."""

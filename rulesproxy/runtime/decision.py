@@ -42,8 +42,8 @@ _SLOTS_IN = tuple(tuple(Slot(mask)) for mask in range(Slot.ALL + 1))
 class Decision:
     """Filled by generated code, in rule order. Edits compose when they are applied (rule-language 4.4)."""
 
-    __slots__ = ("acted", "answer", "edits", "failure", "lost", "name", "notes", "reads_response", "route", "slots",
-                 "stopped", "tls", "via", "waiting", "winners")
+    __slots__ = ("acted", "answer", "close", "drop", "edits", "failure", "lost", "name", "notes", "reads_response",
+                 "route", "slots", "stopped", "tls", "via", "waiting", "winners")
 
     def __init__(self) -> None:
         self.slots = 0
@@ -53,8 +53,10 @@ class Decision:
         self.via: Op | None = None
         self.tls: Op | None = None
         self.name: Op | None = None
+        self.drop: Op | None = None
+        self.close: Op | None = None
         self.edits: tuple[Edit, ...] = ()
-        #: delay, tag, log: they neither compete nor compose
+        #: delay, tag, log, messages to send: they neither compete nor compose
         self.notes: tuple[tuple[RuleInfo, Op], ...] = ()
         #: rules that took effect, in order
         self.acted: list[RuleInfo] = []

@@ -23,7 +23,7 @@ _BASES = ("set", "remove", "file")
 
 @dataclass(frozen=True, slots=True)
 class Edit(Op):
-    """One change of one field. `message` is `request` or `response`; `field` names the kind, `name` which one.
+    """One change of one field. `message` is `request`, `response` or `message`; `field` is the kind, `name` which one.
 
     `value` by operation: `set`, `add`: a tuple of texts (a body: bytes; a status: int); `file`: bytes; `remove`: None;
     `replace`: a tuple of `Substitution`; `json_merge`, `json_patch`: the document.
@@ -60,7 +60,7 @@ def _apply(edits: Sequence[Edit], message: Request | Response) -> list[Edit]:
     body: Body | None = None
     for (field, _), group in sorted(_by_field(edits).items(), key=lambda item: _ORDER[item[0][0]]):
         editor = _EDITORS[field](message, group[0].name)
-        dropped += _compose(group, editor)
+        dropped += compose(group, editor)
         if isinstance(editor, Body):
             body = editor
         else:
@@ -77,7 +77,8 @@ def _by_field(edits: Iterable[Edit]) -> dict[tuple[str, str], list[Edit]]:
     return groups
 
 
-def _compose(group: Sequence[Edit], editor: FieldEditor) -> list[Edit]:
+def compose(group: Sequence[Edit], editor: FieldEditor) -> list[Edit]:
+    """Put the edits of one field, in rule order, through its editor; answers those that were dropped."""
     bases = [edit for edit in group if edit.op in _BASES]
     if bases:
         editor.set(bases[0].value)
