@@ -23,7 +23,9 @@ from rulesproxy.addons.core_options import ProxyOptions
 from rulesproxy.addons.manager import AddonManager
 from rulesproxy.addons.script import Scripts
 from rulesproxy.certs.authority import Authority
+from rulesproxy.certs.client_certificates import check_client_certificates
 from rulesproxy.certs.contexts import client_context
+from rulesproxy.certs.keylog import prepare_keylog
 from rulesproxy.config import CONFIG_NAME, default_confdir, load_config
 from rulesproxy.errors import CertificateError, OptionsError, StartupError
 from rulesproxy.last_good import LastGood
@@ -187,10 +189,7 @@ class App:
         options = self.options
         settings = Settings.from_options(options)
         options.observe(lambda _: _follow(settings, options))
-        try:
-            client_context(extra_ca=settings.upstream_ca)
-        except CertificateError as exc:  # better now than in the page for every request
-            raise OptionsError(f"option upstream_ca: {exc}") from exc
+        _check_tls(settings)
         try:
             forwarder = Forwarder(options.resolvers, timeout=options.dns_timeout)
         except ValueError as exc:
@@ -199,6 +198,7 @@ class App:
         self._closers.append(resolver.aclose)
         status = VirtualHost(self.authority.certificate_pem, self.authority.certificate_der, self.state)
         proxy = Proxy(self.addons, self.authority, resolver, modes=modes, settings=settings, virtual_host=status)
+        options.observe(proxy.core.options_changed)
         listening = Listeners(options, proxy, forwarder, resolver)
         self._listeners, self.proxy = listening, proxy
         await listening.start(modes)
@@ -236,6 +236,7 @@ class App:
             "rejected": reload.rejected,
             "last_error": _without_excerpts(reload.last_error),
             "unnamed_relays": self.proxy.core.unnamed_relays if self.proxy is not None else 0,
+            "refusing_clients": self.proxy.core.pinned.suggestions if self.proxy is not None else [],
         }
 
     def announce(self) -> None:
@@ -259,6 +260,23 @@ class App:
 def _without_excerpts(diagnostics: str) -> str:
     """What is wrong and where, for whoever can use the proxy: not the lines of the files themselves."""
     return "\n".join(line for line in diagnostics.splitlines() if line and not line[0].isspace())
+
+
+def _check_tls(settings: Settings) -> None:
+    """Look at the files named in options: better now than in the page for every request. Raises OptionsError."""
+    checks: dict[str, Callable[[], object]] = {
+        "upstream_ca": lambda: client_context(extra_ca=settings.upstream_ca),
+        "client_certs": lambda: check_client_certificates(settings.client_certs),
+    }
+    for option, check in checks.items():
+        try:
+            check()
+        except CertificateError as exc:
+            raise OptionsError(f"option {option}: {exc}") from exc
+    keylog = prepare_keylog()
+    if keylog is not None:
+        log.warning("SSLKEYLOGFILE is set: the secrets of all TLS are written to %s, and whoever reads that can read "
+                    "the traffic", keylog)
 
 
 def _follow(settings: Settings, options: ProxyOptions) -> None:

@@ -10,6 +10,7 @@ from rulesproxy.addons.options import Options
 
 _OPTIONAL = Optional[str]  # noqa: UP045 - one spelling for all declarations, as scripts write it
 _STRINGS = Sequence[str]
+_VERSIONS = ("TLS1", "TLS1_1", "TLS1_2", "TLS1_3")
 _TINY = 0.01  # seconds; a time limit of zero would refuse everything
 
 
@@ -29,6 +30,12 @@ class ProxyOptions(Options):
     stale_tunnels: str
     verify_upstream: bool
     upstream_ca: str | None
+    client_certs: str | None
+    certs: tuple[str, ...]
+    request_client_cert: str
+    client_ca: str | None
+    tls_version_client_min: str
+    tls_version_server_min: str
     upstream_auth: str | None
     resolvers: tuple[str, ...]
     addon_errors: str
@@ -109,11 +116,29 @@ class ProxyOptions(Options):
         self.add("verify_upstream", bool, True, "Check the certificates of servers.")
         self.add("upstream_ca", _OPTIONAL, None,
                  "A PEM file with authorities to trust for servers, beside the system's.")
+        self._declare_tls_details()
         self.add("upstream_auth", _OPTIONAL, None,
                  "`USER:PASSWORD` for the proxies that `upstream` modes go through; it is sent to no others. A rule "
                  "with `upstream_proxy` has an `auth` of its own.", secret=True)
         self.add("resolvers", _STRINGS, (),
                  "Name servers (`ADDRESS` or `ADDRESS:PORT`) to ask instead of the system's resolver, in order.")
+
+    def _declare_tls_details(self) -> None:
+        self.add("tls_version_client_min", str, "TLS1_2", "The oldest TLS that clients may speak.", _VERSIONS)
+        self.add("tls_version_server_min", str, "TLS1_2",
+                 "The oldest TLS that servers may speak; `TLS1` and `TLS1_1` allow weak keys and signatures too. A "
+                 "rule's `tls: {min_version: …}` decides for its hosts.", _VERSIONS)
+        self.add("client_certs", _OPTIONAL, None,
+                 "What to show to servers that ask for a certificate: a PEM file with certificate and key for all of "
+                 "them, or a folder with a HOST.pem for each. A rule's `tls: {client_cert: FILE}` comes first.")
+        self.add("certs", _STRINGS, (),
+                 "Certificates to show to clients instead of those made here: `[PATTERN=]FILE`, where the PEM file holds "
+                 "certificate, chain and key, and the pattern is a host, `*.NAME`, `**.NAME` or, if left out, every "
+                 "host. A changed file is noticed.")
+        self.add("request_client_cert", str, "no",
+                 "Whether clients are asked for a certificate inside a tunnel: `no`, `optional` (one that is shown must "
+                 "be good) or `required`.", ("no", "optional", "required"))
+        self.add("client_ca", _OPTIONAL, None, "A PEM file with the authorities for certificates of clients.")
 
     def _declare_limits(self) -> None:
         self.add("request_line_limit", Size, 16 << 10, "The longest request line; a longer one gets a 414.", minimum=64)

@@ -152,7 +152,10 @@ def _server_context(demands: ClientDemands, alpn: tuple[str, ...]) -> ssl.SSLCon
         context.set_alpn_protocols(list(alpn))
     if demands.client_cert != "no":
         if demands.client_ca is None:
-            raise CertificateError("certificates of clients are checked against an authority: name it with client_ca")
+            raise CertificateError("option request_client_cert: certificates of clients are checked against an "
+                                   "authority: name it with client_ca")
+        if not demands.client_ca.is_file():
+            raise CertificateError(f"option client_ca: cannot read {demands.client_ca}: no such file")
         _load_roots(context, demands.client_ca)
         context.verify_mode = _CLIENT_CERTIFICATE[demands.client_cert]
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN

@@ -7,7 +7,7 @@ upstream pool take their services from. It knows nothing of protocols.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from rulesproxy.addons.manager import AddonManager
 from rulesproxy.certs.authority import Authority
 from rulesproxy.certs.contexts import ClientDemands, ServerContexts
 from rulesproxy.certs.custom import CustomCertificates
+from rulesproxy.certs.files import CertificateError
 from rulesproxy.model.connection import Address
 from rulesproxy.model.names import is_ip
 from rulesproxy.net.local import is_local
@@ -35,8 +36,8 @@ log = logging.getLogger("rulesproxy")
 class Core:
     """Services and state of a running proxy. `upstream` is set by `Proxy`, which owns both."""
 
-    __slots__ = ("addons", "authority", "closing", "contexts", "listening", "pinned", "resolver", "server_tls", "sessions",
-                 "settings", "unnamed_relays", "upstream", "virtual_host", "websockets")
+    __slots__ = ("addons", "authority", "closing", "contexts", "listening", "pinned", "resolver", "server_tls",
+                 "sessions", "settings", "unnamed_relays", "upstream", "virtual_host", "websockets")
 
     upstream: UpstreamPool
 
@@ -63,7 +64,10 @@ class Core:
     def update_tls(self) -> None:
         """Have new handshakes with clients follow the settings. Raises CertificateError; nothing has changed then."""
         settings = self.settings
-        custom = CustomCertificates(settings.certs)
+        try:
+            custom = CustomCertificates(settings.certs)
+        except CertificateError as exc:
+            raise CertificateError(f"option certs: {exc}") from exc
         for entry in custom.expired:
             log.warning("%s: the certificate for %s is not valid at this time", entry.path, entry.pattern)
         self.contexts.configure(ClientDemands(settings.tls_version_client_min, settings.request_client_cert,
@@ -71,6 +75,15 @@ class Core:
 
     def is_own_address(self, host: str, port: int) -> bool:
         """True if dialling `host:port` would reach one of our own listeners: following it would loop.
+    def options_changed(self, names: Set[str]) -> None:
+        """For `Options.observe`, once the settings follow them."""
+        if not names & _CLIENT_TLS_OPTIONS:
+            return
+        try:
+            self.update_tls()
+        except CertificateError as exc:
+            log.error("%s; what was set before holds", exc)
+
 
         `host` is an address or a canonical name; of names only `localhost` is judged here, other names when their
         addresses are known.

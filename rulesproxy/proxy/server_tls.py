@@ -155,8 +155,8 @@ def _hint(exc: OSError) -> str:
         if exc.alert in _CERTIFICATE_WANTED:
             return "The server wants a certificate of its clients: see --set client_certs=PLACE."
         if "protocol" in str(exc) or "version" in str(exc):
-            return ("The server speaks only TLS that is older than allowed here: see --set tls_version_server_min=…, or "
-                    "`tls: {min_version: TLS1}` on a rule for this host.")
+            return ("The server may speak only TLS that is older than allowed here: see --set "
+                    "tls_version_server_min=VERSION, or `tls: {min_version: TLS1}` on a rule for this host.")
     return ""
 
 

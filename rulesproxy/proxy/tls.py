@@ -24,6 +24,7 @@ from rulesproxy.model.tls import ClientHello, ClientHelloData, TlsData, Tunnel
 from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import ConnectionClosed
 from rulesproxy.net.tls import TLSError, TLSStream
+from rulesproxy.proxy.pinned import refuses_certificate
 from rulesproxy.proxy.relay import relay_tunnel
 from rulesproxy.proxy.scope import Scope
 
@@ -36,6 +37,7 @@ _ALPN = ("http/1.1",)
 # RFC 8446 §6: level fatal, and what it is about
 ACCESS_DENIED = b"\x15\x03\x03\x00\x02\x02\x31"
 _DECODE_ERROR = b"\x15\x03\x03\x00\x02\x02\x32"
+_INTERNAL_ERROR = b"\x15\x03\x03\x00\x02\x02\x50"
 
 
 @dataclass(slots=True)
@@ -166,29 +168,40 @@ async def _intercept(session: Session, stream: PeekableStream, scope: Scope, hel
     try:
         await session.serve(PeekableStream(inner), replace(scope, scheme="https", name=name))
     finally:
+        _note_use(session, inner, tunnel.name)
         await inner.aclose()
 
 
 async def _handshake(session: Session, stream: PeekableStream, name: str, hello: ClientHello,
                      data: TlsData) -> TLSStream | None:
     core, client = session.core, session.client
-    client.tls = True
-    client.sni = hello.sni
-    client.alpn_offers = hello.alpn_protocols
+    _note_offers(client, hello)
+    try:
+        presented = core.contexts.present(name, _ALPN)
+    except CertificateError as exc:
+        client.error = str(exc)
+        log.warning("TLS to %s: %s", name, exc)
+        await _alert(stream, _INTERNAL_ERROR)
+        return None
+    data.ssl_context, client.mitmcert = presented
     try:
         data.ssl_context = core.contexts.for_host(name, _ALPN)
         if core.addons.active(TlsStartClientHook):
             await core.addons.fire(TlsStartClientHook(data))
+        if data.ssl_context is not presented.context:
+            client.mitmcert = None  # which certificate an addon's context shows cannot be asked
         if not isinstance(data.ssl_context, ssl.SSLContext):
             raise TLSError("an addon left no SSL context")
         inner = await TLSStream.server(stream, data.ssl_context, core.settings.tls_timeout)
     except BaseException as exc:
-        client.error = f"TLS handshake with the client failed: {exc}"
+        client.error = f"TLS handshake with the client failed: {str(exc) or 'cancelled'}"
         if core.addons.active(TlsFailedClientHook):
             await core.addons.fire(TlsFailedClientHook(data))
         if not isinstance(exc, TLSError | ConnectionClosed | CertificateError):
             raise
         log.warning("TLS to %s: %s. Does the client trust this proxy's CA?", name, exc)
+        if refuses_certificate(exc):
+            core.pinned.refused(client.ip, name)
         return None
     _note_agreement(client, inner)
     if core.addons.active(TlsEstablishedClientHook):
@@ -196,9 +209,28 @@ async def _handshake(session: Session, stream: PeekableStream, name: str, hello:
     return inner
 
 
+def _note_offers(client: Client, hello: ClientHello) -> None:
+    """What the client wants; what TLS around this one agreed on, if there was any, is no longer of interest."""
+    client.tls = True
+    client.sni = hello.sni
+    client.alpn_offers = hello.alpn_protocols
+    client.alpn = client.cipher = client.tls_version = client.timestamp_tls_setup = client.mitmcert = None
+    client.certificate_list = []
+    client.tls_resumed = False
+
+
 def _note_agreement(client: Client, stream: TLSStream) -> None:
     client.timestamp_tls_setup = time.time()
     client.alpn = stream.selected_alpn
     client.cipher = stream.cipher
     client.tls_version = stream.version
+    client.tls_resumed = stream.session_reused
     client.certificate_list = stream.peer_certificates
+
+
+def _note_use(session: Session, inner: TLSStream, name: str) -> None:
+    """A client that goes away after the handshake, without a word, looked at the certificate and did not like it."""
+    if inner.peer_spoke:
+        session.core.pinned.accepted(session.client.ip, name)
+    elif inner.closing and not session.core.closing:
+        session.core.pinned.refused(session.client.ip, name)

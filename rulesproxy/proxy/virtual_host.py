@@ -26,7 +26,8 @@ class VirtualHost:
     """Answers for `VIRTUAL_HOST`.
 
     `state` is asked for each request and answers plain JSON values: `digest`, `rules` (a list of `name` and `source`,
-    as `file:line`), `last_reload`, `last_error` and `unnamed_relays`, each of which may be missing.
+    as `file:line`), `last_reload`, `last_error`, `unnamed_relays` and `refusing_clients` (a list of `name` and `rule`),
+    each of which may be missing.
     """
 
     def __init__(self, ca_pem: bytes, ca_der: bytes, state: State) -> None:
@@ -79,6 +80,8 @@ def _facts(state: Mapping[str, Any]) -> list[tuple[str, str]]:
                        ("unnamed_relays", "TLS relayed because it named no host")):
         if state.get(key):
             facts.append((label, str(state[key])))
+    facts += [(f"Clients refuse the certificate for {one['name']}", f"leave it alone with the rule {one['rule']}")
+              for one in state.get("refusing_clients") or ()]
     return facts
 
 
