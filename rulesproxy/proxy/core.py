@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rulesproxy")
 
+_CLIENT_TLS_OPTIONS = frozenset(("certs", "client_ca", "request_client_cert", "tls_version_client_min"))
+
 
 class Core:
     """Services and state of a running proxy. `upstream` is set by `Proxy`, which owns both."""
@@ -73,8 +75,6 @@ class Core:
         self.contexts.configure(ClientDemands(settings.tls_version_client_min, settings.request_client_cert,
                                               settings.client_ca), custom)
 
-    def is_own_address(self, host: str, port: int) -> bool:
-        """True if dialling `host:port` would reach one of our own listeners: following it would loop.
     def options_changed(self, names: Set[str]) -> None:
         """For `Options.observe`, once the settings follow them."""
         if not names & _CLIENT_TLS_OPTIONS:
@@ -84,6 +84,8 @@ class Core:
         except CertificateError as exc:
             log.error("%s; what was set before holds", exc)
 
+    def is_own_address(self, host: str, port: int) -> bool:
+        """True if dialling `host:port` would reach one of our own listeners: following it would loop.
 
         `host` is an address or a canonical name; of names only `localhost` is judged here, other names when their
         addresses are known.

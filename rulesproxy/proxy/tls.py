@@ -174,6 +174,7 @@ async def _intercept(session: Session, stream: PeekableStream, scope: Scope, hel
 
 async def _handshake(session: Session, stream: PeekableStream, name: str, hello: ClientHello,
                      data: TlsData) -> TLSStream | None:
+    """Answer the client. None when that failed; it is said and the stream can be closed then."""
     core, client = session.core, session.client
     _note_offers(client, hello)
     try:
@@ -185,7 +186,6 @@ async def _handshake(session: Session, stream: PeekableStream, name: str, hello:
         return None
     data.ssl_context, client.mitmcert = presented
     try:
-        data.ssl_context = core.contexts.for_host(name, _ALPN)
         if core.addons.active(TlsStartClientHook):
             await core.addons.fire(TlsStartClientHook(data))
         if data.ssl_context is not presented.context:
@@ -197,7 +197,7 @@ async def _handshake(session: Session, stream: PeekableStream, name: str, hello:
         client.error = f"TLS handshake with the client failed: {str(exc) or 'cancelled'}"
         if core.addons.active(TlsFailedClientHook):
             await core.addons.fire(TlsFailedClientHook(data))
-        if not isinstance(exc, TLSError | ConnectionClosed | CertificateError):
+        if not isinstance(exc, TLSError | ConnectionClosed):
             raise
         log.warning("TLS to %s: %s. Does the client trust this proxy's CA?", name, exc)
         if refuses_certificate(exc):
