@@ -15,6 +15,7 @@ from typing import Any
 from rulesproxy.cli._rules import BROKEN, add_arguments, compiled, count, print_json
 from rulesproxy.compiler.diagnostics import printable
 from rulesproxy.compiler.survey import BufferLine, IndexLine, RuleLine, Survey, TunnelLine, survey
+from rulesproxy.runtime.phase import spoken
 
 SUMMARY = "show order, decrypted hosts, buffered bodies, indexes"
 
@@ -67,7 +68,7 @@ def _lines(found: Survey) -> Iterator[str]:
 
 
 def _rule(line: RuleLine) -> list[str]:
-    return [str(line.order + 1), line.name, str(line.priority), " ".join(phase.name.lower() for phase in line.phases),
+    return [str(line.order + 1), line.name, str(line.priority), ", ".join(spoken(line.phases)),
             " ".join(line.actions), _hosts(line.hosts, line.more_hosts), line.where]
 
 
@@ -104,7 +105,7 @@ def _buffer(line: BufferLine) -> list[str]:
 
 def _index(line: IndexLine) -> list[str]:
     worst = f"{line.worst:,}" + (f" ({line.worst_host})" if line.worst_host else "")
-    return [line.phase.name.lower(), f"{line.rules:,}", f"{line.names:,}", f"{line.suffixes:,}",
+    return [spoken((line.phase,))[0], f"{line.rules:,}", f"{line.names:,}", f"{line.suffixes:,}",
             f"{line.not_indexed:,}", worst]
 
 
