@@ -103,7 +103,9 @@ class Connector:
         if via is None:  # rules without a say, the common case, cost no second target
             return target if spoofed is None else target._replace(spoofed=spoofed)
         via_spoofed = self._answer(client, via.host)
-        absolute_form = target.absolute_form and spoofed is None  # the proxy would look the name up elsewhere
+        # Not where the proxy would look a name up elsewhere; what is refused here it must not be asked for.
+        absolute_form = (target.absolute_form and spoofed is None
+                         and not self._core.is_own_address(target.host, target.port))
         target = target._replace(spoofed=spoofed, via_spoofed=via_spoofed, absolute_form=absolute_form)
         if absolute_form and not self._addons.active(ServerConnectHook):
             return target._replace(host=via.host, port=via.port)
