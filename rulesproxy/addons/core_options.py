@@ -53,6 +53,7 @@ class ProxyOptions(Options):
     websocket_message_limit: int
     connections: int
     grace: float
+    http2: bool
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,6 +83,8 @@ class ProxyOptions(Options):
         self.add("connections", int, 10_000,
                  "The most client connections at a time; further ones get a 503. Fewer, when the system's limit on "
                  "open files (`ulimit -n`) has no room for them.", minimum=1)
+        self.add("http2", bool, True,
+                 "Speak HTTP/2 with clients and servers that want it. `false` leaves HTTP/1.1 for all of them.")
         self.add("grace", float, 5.0, "Seconds that open exchanges get to finish at shutdown.", minimum=0)
 
     def _declare_rules(self) -> None:

@@ -14,7 +14,6 @@ import re
 from typing import TYPE_CHECKING
 
 from rulesproxy.codecs.detect import Protocol, detect
-from rulesproxy.model.policy import TlsVerdict
 from rulesproxy.net.peek import PeekableStream
 from rulesproxy.proxy.relay import open_origin
 from rulesproxy.proxy.scope import Scope
@@ -27,6 +26,7 @@ log = logging.getLogger("rulesproxy")
 
 #: A client that is silent for so long in a new tunnel may be waiting for the server to speak (docs/addons.md).
 SERVER_FIRST_SECONDS = 0.25
+_PREFACE = b"PRI * HTTP/2"  # RFC 9113 §3.4
 _SOCKS_VERSIONS = (b"\x04", b"\x05")
 #: Close enough to a request for some server to take it for one: it must not pass as another protocol.
 _HTTP_LIKE = re.compile(rb"\s*(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|TRACE|PATCH)\b", re.IGNORECASE)
@@ -43,12 +43,11 @@ async def detect_protocol(session: Session, stream: PeekableStream, scope: Scope
             prefix = stream.buffered
         else:
             return Protocol.OTHER if scope.opened is not None else None
+    if session.client.alpn == b"h2" and scope.decrypted and prefix:
+        return Protocol.HTTP2  # whatever it is, it was agreed on
     protocol = await _complete(session, stream, prefix)
-    if protocol is Protocol.HTTP2 and session.core.addons.policy.tls_decision(scope.tunnel).verdict is not (
-            TlsVerdict.RELAY):
-        log.warning("tunnel to %s:%d: HTTP/2 without TLS is not available yet, and rules need to see it",
-                    *scope.relay_destination)
-        return None
+    if protocol is Protocol.HTTP2 and not session.core.settings.http2:
+        return Protocol.HTTP1  # which refuses it
     if protocol is Protocol.OTHER and (session.client.alpn == b"http/1.1" or _HTTP_LIKE.match(stream.buffered)):
         return Protocol.HTTP1
     return protocol
@@ -70,7 +69,24 @@ async def _on_listener(session: Session, stream: PeekableStream, scope: Scope) -
         log.warning("%s speaks SOCKS to the proxy port; it must be configured with http:// as the proxy's scheme",
                     session.client.peer)
         return None
-    return Protocol.HTTP1 if prefix else None
+    if not prefix:
+        return None
+    return Protocol.HTTP2 if await _is_http2(session, stream, prefix) else Protocol.HTTP1
+
+
+async def _is_http2(session: Session, stream: PeekableStream, prefix: bytes) -> bool:
+    if not session.core.settings.http2:
+        return False
+    deadline = session.watchdog.now() + session.core.settings.head_timeout
+    while len(prefix) < len(_PREFACE) and _PREFACE.startswith(prefix):
+        try:
+            more = await _peek(session, stream, len(prefix) + 1, deadline - session.watchdog.now())
+        except TimeoutError:
+            return False
+        if len(more) == len(prefix):
+            return False
+        prefix = more
+    return prefix.startswith(_PREFACE)
 
 
 def _silence_allowed(session: Session, scope: Scope) -> float:

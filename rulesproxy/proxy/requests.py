@@ -22,7 +22,7 @@ from rulesproxy.proxy.http1 import Http1Client
 from rulesproxy.proxy.proxy_auth import admit
 from rulesproxy.proxy.refusal import own_answer, refuse_malformed, send_page
 from rulesproxy.proxy.scope import Scope
-from rulesproxy.proxy.sides import ClientGone
+from rulesproxy.proxy.sides import ClientGone, ClientSide
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session
@@ -70,13 +70,13 @@ async def _serve_requests(session: Session, client: Http1Client, scope: Scope) -
                 return False
             if not head.keep_alive or client.stream.closing:
                 return True
-        elif not await _serve_request(session, client, scope, head, target):
+        elif not await serve_request(session, client, scope, head, target):
             return head.keep_alive or not client.body_complete
     return False
 
 
-async def _serve_request(session: Session, client: Http1Client, scope: Scope, head: RequestHead,
-                         target: Identity) -> bool:
+async def serve_request(session: Session, client: ClientSide, scope: Scope, head: RequestHead,
+                        target: Identity) -> bool:
     """True if the connection can carry another request."""
     request = _request(scope, head, target)
     page = own_answer(session, scope, target, request)
@@ -90,7 +90,8 @@ async def _serve_request(session: Session, client: Http1Client, scope: Scope, he
 def _request(scope: Scope, head: RequestHead, target: Identity) -> Request:
     fields = head.fields if head.connection is None else without_named(head.fields, head.connection)
     if target.host_differs:  # RFC 9112 §3.2.2
-        fields = with_host(fields, authority(target.host, target.port, target.scheme).encode("ascii"))
+        head.host = authority(target.host, target.port, target.scheme).encode("ascii")
+        fields = with_host(fields, head.host)
     # In a tunnel the port is the connection's (rule-language 2.4).
     port = target.port if scope.tunnel is None or scope.reverse else scope.tunnel.port
     scheme = target.scheme if scope.tunnel is None else scope.scheme

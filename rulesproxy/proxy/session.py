@@ -26,6 +26,7 @@ from rulesproxy.proxy import requests, tls
 from rulesproxy.proxy.client_hooks import ClientConnectedHook, ClientDisconnectedHook
 from rulesproxy.proxy.core import Core
 from rulesproxy.proxy.detection import detect_protocol
+from rulesproxy.proxy.http2.server import serve_http2
 from rulesproxy.proxy.relay import QUIET_SECONDS, Splice, relay_tunnel
 from rulesproxy.proxy.scope import Scope
 from rulesproxy.proxy.tcp import serve_tcp
@@ -51,6 +52,8 @@ class Session:
         self.idle = False
         #: The exchange in hand, told when the client leaves; None while the client's connection is being read.
         self.exchange: Exchange | None = None
+        #: Told instead when this connection shall end but is not idle: HTTP/2 begins nothing new then.
+        self.on_ending: Callable[[], None] | None = None
         self._splice: Splice | None = None
         self._tunnel: Tunnel | None = None
         self._route: Route | None = None
@@ -106,6 +109,8 @@ class Session:
             return
         if protocol is Protocol.HTTP1:
             await requests.serve_http(self, stream, scope)
+        elif protocol is Protocol.HTTP2:
+            await serve_http2(self, stream, scope)
         elif protocol is Protocol.TLS and scope.tunnel is None:
             await tls.serve_own_tls(self, stream, scope)
         elif protocol is Protocol.TLS and not scope.decrypted:
@@ -143,6 +148,8 @@ class Session:
     def close_if_idle(self) -> None:
         if self.idle:
             self.watchdog.expire()
+        elif self.on_ending is not None:
+            self.on_ending()
 
     def granted(self, tunnel: Tunnel, route: Route | None, via: Via | None = None) -> None:
         """A tunnel was opened; remember what was decided about it, for `reconsider`."""

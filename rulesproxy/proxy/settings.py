@@ -59,6 +59,8 @@ class Settings:
     #: In reverse mode: Host goes on as the client sent it.
     keep_host_header: bool = False
     connections: int = 10_000
+    #: Speak HTTP/2 too, with clients and with servers.
+    http2: bool = True
     #: "close" ends tunnels that new rules would treat differently, "keep" leaves them.
     stale_tunnels: str = "close"
 

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rulesproxy")
 
-_ALPN = ("http/1.1",)
+_HTTP1 = ("http/1.1",)
+_HTTP2 = ("h2", "http/1.1")
 # RFC 8446 §6: level fatal, and what it is about
 ACCESS_DENIED = b"\x15\x03\x03\x00\x02\x02\x31"
 _DECODE_ERROR = b"\x15\x03\x03\x00\x02\x02\x32"
@@ -178,7 +179,7 @@ async def _handshake(session: Session, stream: PeekableStream, name: str, hello:
     core, client = session.core, session.client
     _note_offers(client, hello)
     try:
-        presented = core.contexts.present(name, _ALPN)
+        presented = core.contexts.present(name, _HTTP2 if core.settings.http2 else _HTTP1)
     except CertificateError as exc:
         client.error = str(exc)
         log.warning("TLS to %s: %s", name, exc)

@@ -1,0 +1,1 @@
+"""HTTP/2 connections with clients and with origins."""
