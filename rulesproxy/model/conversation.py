@@ -8,6 +8,8 @@ from typing import Any, Generic, TypeVar
 
 #: How many messages a flow remembers unless `kept` says otherwise.
 MESSAGES_KEPT = 100
+#: And how much content, the latest message not counted, however large it is.
+BYTES_KEPT = 1 << 20
 
 
 class ConversationMessage:
@@ -36,12 +38,14 @@ M = TypeVar("M", bound=ConversationMessage)
 class Conversation(Generic[M]):
     """Mixed into what holds messages, which calls `_begin`. No slots: such flows are few and live long.
 
-    `messages` holds the latest `kept` messages (None: all); the last one is the one a handler is called for. What is
-    injected waits in `outbox` until the proxy core, told through `on_speak`, has sent it.
+    `messages` holds the latest `kept` messages (None: all), fewer when they are large; the last one is the one a
+    handler is called for. What is injected waits in `outbox` until the proxy core, told through `on_speak`, has sent
+    it.
     """
 
     def _begin(self) -> None:
         self.messages: list[M] = []
+        self._size = 0  # of their contents, as they arrived
         self.kept: int | None = MESSAGES_KEPT
         self.outbox: list[M] = []
         self.on_speak: Callable[[], None] | None = None
@@ -49,11 +53,25 @@ class Conversation(Generic[M]):
         self.facts: Any = None
 
     def remember(self, message: M) -> None:
-        """Append a message and forget what is older than the latest `kept`."""
+        """Append a message and forget what is older than the latest `kept`, or more than `BYTES_KEPT`."""
         messages, kept = self.messages, self.kept
         messages.append(message)
-        if kept is not None and len(messages) > 2 * max(kept, 1):  # twice, so that it is not moved every time
-            del messages[:-max(kept, 1)]
+        if kept is None:
+            return
+        self._size += len(message.content)
+        if len(messages) > 2 * max(kept, 1) or self._size > 2 * BYTES_KEPT:  # twice: not for every message
+            self._forget(max(kept, 1))
+
+    def _forget(self, kept: int) -> None:
+        messages = self.messages
+        size, first = 0, len(messages) - 1
+        while first > 0 and len(messages) - first < kept:
+            size += len(messages[first - 1].content)
+            if size > BYTES_KEPT:
+                break
+            first -= 1
+        del messages[:first]
+        self._size = min(size, BYTES_KEPT)  # that of the latest counts for nothing
 
     def speak(self, message: M) -> None:
         """Queue a message of our own: as if from the client or from the server, as `message.from_client` says.

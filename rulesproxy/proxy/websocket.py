@@ -5,7 +5,8 @@ message, `websocket_end`; both streams are then the callers' to close. What is i
 
 * Each direction has a task that reads, and keeps its order: messages, pings, pongs and the Close frame go on in the
   order they came. Hooks of one flow never overlap. A slow receiver holds up only those who send to it, a slow handler
-  the direction of its message and the next message of the other.
+  the direction of its message and the next message of the other; pings and pongs do not wait for it longer than
+  `PATIENCE` seconds, unless more messages come before them than are read ahead.
 * What is injected goes through the message hook and out right after the message in hand.
 * Pings and pongs travel from end to end; so does Close with its code and reason, and both ends have to say it. What
   ends without one (1006) ends on the other side the same way: a reset by a reset, an end of stream by one. What the
@@ -136,6 +137,8 @@ class WebSocket(Splice):
             self._check()
             await self._converse()
         except asyncio.CancelledError:
+            if not (self._client.close_sent or self._origin.close_sent):
+                data.close_code = None
             self._abort()
             raise
         finally:
@@ -170,13 +173,12 @@ class WebSocket(Splice):
 
     async def _pass_on(self, source: Side, sink: Side) -> None:
         try:
-            while data := await source.read():
+            while (event := await source.next_event()) is not None:
                 self._last = self._loop.time()
-                for event in source.codec.receive(data):
-                    if not self._over.done():
-                        await self._take(event, source, sink)
-                    elif isinstance(event, Close):
-                        source.close_received = True
+                if not self._over.done():
+                    await self._take(event, source, sink)
+                elif isinstance(event, Close):
+                    source.close_received = True
                 if source.close_received or self._over.done():
                     return
         except WebSocketError as exc:
@@ -193,13 +195,12 @@ class WebSocket(Splice):
             case Message():
                 kind = Opcode.TEXT if event.is_text else Opcode.BINARY
                 message = WebSocketMessage(kind, source.is_client, event.content)
-                await self._deliver(message, sink, deflated=event.deflated)
-                if self._data.outbox or self._data.closing is not None:
-                    await self._speak()
-            case Ping(payload):
-                await sink.send_control(sink.codec.ping(payload))
-            case Pong(payload):
-                await sink.send_control(sink.codec.pong(payload))
+                async with source.attended(sink):
+                    await self._deliver(message, sink, deflated=event.deflated)
+                    if self._data.outbox or self._data.closing is not None:
+                        await self._speak()
+            case Ping() | Pong():
+                await sink.send_control(event)
             case Close(code, reason):
                 await self._closed(source, sink, code, reason)
 
@@ -341,9 +342,10 @@ class WebSocket(Splice):
         try:
             if side.broken:  # its answer would not be understood
                 await side.stream.write_eof()
-            while not side.close_received and (data := await side.read()):  # messages are for nobody any more
-                if not side.broken:
-                    side.close_received = any(isinstance(event, Close) for event in side.codec.receive(data))
+                while await side.stream.read():
+                    pass
+            while not side.close_received and (event := await side.next_event()) is not None:
+                side.close_received = isinstance(event, Close)  # messages are for nobody any more
         except (ConnectionClosed, WebSocketError):
             return
 
