@@ -329,7 +329,7 @@ async def test_a_connect_killed_by_the_hook_is_not_sent(make_proxy: MakeProxy) -
     asked = Asked()
     async with run_origin(connect_proxy(asked)) as upstream:
         proxy = await make_proxy(Decide(), Through(to(upstream)), At("http_connect_upstream", lambda flow: flow.kill()))
-        done = await proxy.curl("-i", "https://localhost:9/")
+        done = await proxy.curl("--http1.1", "-i", "https://localhost:9/")
         assert "HTTP/1.1 502 " in done.text and "Connection killed" in done.text
         assert asked.connects == []
 
@@ -354,7 +354,7 @@ async def test_what_the_proxy_says_instead_of_yes_is_told(make_proxy: MakeProxy,
 
     async with run_origin(script) as upstream:
         proxy = await make_proxy(Decide(), Through(to(upstream)))
-        done = await proxy.curl("-i", "https://localhost:9/")
+        done = await proxy.curl("--http1.1", "-i", "https://localhost:9/")
         page = done.text.partition("\r\n\r\n")[2]
         assert page.startswith("HTTP/1.1 502 ")
         assert f"http://127.0.0.1:{upstream.port}" in page and "evil.test" not in page
@@ -372,7 +372,7 @@ async def test_a_proxy_that_hangs_up_is_told(make_proxy: MakeProxy, answer: byte
 
     async with run_origin(script) as upstream:
         proxy = await make_proxy(Decide(), Through(to(upstream)))
-        done = await proxy.curl("-i", "https://localhost:9/")
+        done = await proxy.curl("--http1.1", "-i", "https://localhost:9/")
         assert "HTTP/1.1 502 " in done.text and f"127.0.0.1:{upstream.port}" in done.text
 
 
@@ -392,7 +392,7 @@ async def test_a_silent_proxy_is_given_up(make_proxy: MakeProxy) -> None:
 
     async with run_origin(silent) as upstream:
         proxy = await make_proxy(Decide(), Through(to(upstream)), connect_timeout=0.3)
-        done = await proxy.curl("-i", "https://localhost:9/")
+        done = await proxy.curl("--http1.1", "-i", "https://localhost:9/")
         assert "HTTP/1.1 504 " in done.text and "did not answer" in done.text
 
 
@@ -420,7 +420,7 @@ async def test_the_proxy_itself_is_no_way_to_go(make_proxy: MakeProxy) -> None:
     proxy = await make_proxy(Decide(), through)
     through.via = Via("http", "127.0.0.1", proxy.port)
     for url in ("http://shop.test/", "https://shop.test/"):
-        done = await proxy.curl("-i", url)
+        done = await proxy.curl("--http1.1", "-i", url)
         assert "HTTP/1.1 502 " in done.text and "this proxy itself" in done.text
 
 
@@ -430,7 +430,7 @@ async def test_no_other_proxy_is_asked_for_this_one(make_proxy: MakeProxy) -> No
         proxy = await make_proxy(Decide(), Through(to(upstream)))
         for host in ("127.0.0.1", "localhost"):
             for scheme in ("http", "https"):
-                done = await proxy.curl("-i", f"{scheme}://{host}:{proxy.port}/")
+                done = await proxy.curl("--http1.1", "-i", f"{scheme}://{host}:{proxy.port}/")
                 assert "HTTP/1.1 502 " in done.text and "this proxy itself" in done.text
         assert asked.connects == [] and upstream.connections == []
 

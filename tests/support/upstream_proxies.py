@@ -124,9 +124,9 @@ async def _splice(connection: OriginConnection, to: tuple[str, int], first: byte
     """`first`, then the bytes of both sides until either ends. `together`: `first` waits for the server to speak."""
     async with asyncio.timeout(SECONDS):
         reader, writer = await asyncio.open_connection(*to)
-        await connection.send(first + (await reader.read(65536) if together else b""))
 
     async def back() -> None:
+        await connection.send(first + (await reader.read(65536) if together else b""))
         while data := await reader.read(65536):
             await connection.send(data)
 
@@ -138,10 +138,10 @@ async def _splice(connection: OriginConnection, to: tuple[str, int], first: byte
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        writer.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        writer.close()
 
 
 @asynccontextmanager
