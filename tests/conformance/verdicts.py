@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -70,6 +71,8 @@ async def run_table(cases: Sequence[AnyCase], play: Callable[[AnyCase], Awaitabl
 
 def check(outcomes: Sequence[Outcome], non_strict: Mapping[str, str]) -> None:
     """Every case passed, and no other than the listed ones only non-strictly."""
+    if os.environ.get("CONFORMANCE_SHOW") == "1":
+        print(*(outcome for outcome in outcomes if outcome.verdict is not Verdict.STRICT), sep="\n")
     counts = {verdict.value: sum(outcome.verdict is verdict for outcome in outcomes) for verdict in Verdict}
     wrong = [outcome for outcome in outcomes if outcome.verdict is Verdict.FAILED]
     wrong += [outcome for outcome in outcomes if outcome.verdict is Verdict.NON_STRICT and outcome.id not in non_strict]
