@@ -213,15 +213,29 @@ class UdpConversation:
         client = self._client
         await self._addons.fire(ClientConnectedHook(client))
         try:
-            tunnel = self.flow.tunnel
-            if client.error is not None or (tunnel and self._addons.policy.tunnel_decision(tunnel).refused):
-                self.refused = True
-            else:
+            if client.error is None and await self._granted():
                 await self._serve()
+            else:
+                self.refused = True
         finally:
             client.state = ConnectionState.CLOSED
             client.timestamp_end = time.time()
             await self._addons.fire(ClientDisconnectedHook(client))
+
+    async def _granted(self) -> bool:
+        """Ask connect rules, as for a CONNECT; they may also lead elsewhere."""
+        flow = self.flow
+        assert flow.tunnel is not None
+        decision = self._addons.policy.tunnel_decision(flow.tunnel)
+        if decision.delay:
+            await asyncio.sleep(decision.delay)
+        if decision.refused:
+            log.info("%s: UDP to %s:%d: refused%s", self._client.peer, *self._destination,
+                     f" by rule {decision.rule}" if decision.rule else "")
+        elif decision.route is not None:
+            host, port = self._destination
+            flow.server_conn.address = decision.route.host or host, decision.route.port or port
+        return not decision.refused
 
     async def _serve(self) -> None:
         flow = self.flow
