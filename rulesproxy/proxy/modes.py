@@ -90,7 +90,7 @@ def _parse(spec: str) -> Mode:
 
 def _refuse_credentials(name: str, data: str, where: str) -> None:
     """`upstream:http://me:secret@proxy:3128` would otherwise mean: listen on the port 3128 of `proxy`."""
-    host = where.rpartition(":")[0] or where
+    host = where.rpartition(":")[0] if ":" in where else where
     listens_on_a_name = bool(where) and _LISTEN_HOST.match(host) is None
     if "@" not in data and not listens_on_a_name:
         return

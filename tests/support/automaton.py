@@ -90,6 +90,10 @@ LIFE_CYCLE = ("load", "configure", "running", "update", "done")
 ALL_NAMES = (*KINDS, *LIFE_CYCLE, "socks5_auth")
 
 
+#: Modes whose connections lead somewhere without a CONNECT.
+_TUNNELS_FROM_THE_START = ("reverse", "socks5", "transparent")
+
+
 class HookOrder:
     """Feed it every hook with its argument; `violations` says in words what was out of order."""
 
@@ -159,7 +163,8 @@ class HookOrder:
                 if self._state("server", subject.server_conn) != "connecting":
                     self._violate("http_connect_upstream outside the making of a connection")
             case "tls_clienthello":
-                if client.proxy_mode == "regular" and not self._has_tunnel(client):
+                # TLS to the proxy itself comes before everything else on its connection.
+                if not self._has_tunnel(client) and self._had_flows(client):
                     self._violate("tls_clienthello outside a tunnel")
             case "client_disconnected":
                 for key in self._open_flows(client):
@@ -194,9 +199,13 @@ class HookOrder:
                 if key[0] in ("http", "connect") and not state.split()[0].isupper()
                 and self._client_of[key] is client]
 
+    def _had_flows(self, client: Any) -> bool:
+        return any(client is of for (kind, _), of in self._client_of.items() if kind in ("http", "connect"))
+
     def _has_tunnel(self, client: Any) -> bool:
-        return any(kind == "connect" and state == "CONNECTED" and self._client_of[kind, key] is client
-                   for (kind, key), state in self.states.items())
+        return client.proxy_mode in _TUNNELS_FROM_THE_START or any(
+            kind == "connect" and state == "CONNECTED" and self._client_of[kind, key] is client
+            for (kind, key), state in self.states.items())
 
     def _name(self, kind: str, subject: Any) -> str:
         return self._numbers.setdefault(id(subject), f"{kind} #{len(self._numbers) + 1}")

@@ -113,6 +113,8 @@ GOOD = {
     "retried on a fresh connection": (*PLAIN, "next flow", "requestheaders", "request", "server_disconnected",
                                       "next server", "server_connect", "server_connected", "responseheaders",
                                       "response", *BYE),
+    "TLS to the proxy": ("client_connected", "tls_clienthello", "tls_start_client", "tls_established_client",
+                         *PLAIN[1:], *BYE),
     "done": (*PLAIN, *BYE, "done"),
 }
 
@@ -147,7 +149,7 @@ BAD = {
     "TLS before TCP": ("client_connected", "requestheaders", "request", "server_connect", "tls_start_server"),
     "TLS established without start": (*PLAIN[:-2], "tls_established_server"),
     "TLS established and failed": (*INTERCEPTED[:-2], "tls_failed_server"),
-    "hello outside a tunnel": ("client_connected", "tls_clienthello"),
+    "hello outside a tunnel": (*PLAIN, "tls_clienthello"),
     "handshake without hello": (*TUNNEL, "tls_start_client"),
     "client TLS established and failed": (*INTERCEPTED[:6], "tls_failed_client"),
     "request before TLS is up": (*INTERCEPTED[:5], "requestheaders"),
