@@ -1,7 +1,7 @@
 """Show how the rules treat one request, phase by phase: what acted, what almost did, what lost, and why.
 
-REQUEST is a method and a URL, as "GET https://shop.test/cart". With --dns NAME TYPE a DNS query is explained instead, with
---message TEXT a message: of the WebSocket that REQUEST opens, or of tcp://host:port, tls://host:port, udp://host:port.
+REQUEST is a method and a URL, as "GET https://shop.test/cart". With --dns NAME TYPE a DNS query is explained instead,
+with --message TEXT a message: of the WebSocket that REQUEST opens, or on tcp://host:port, tls://… or udp://….
 Nothing touches the network. Exit status 0, 2 when the rules do not compile, 3 on an internal error.
 """
 

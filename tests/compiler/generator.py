@@ -47,6 +47,9 @@ class Exchange:
     client: str
     mode: str
     dns_type: str
+    message: str
+    direction: str
+    opcode: str
 
     @property
     def target(self) -> str:
@@ -79,7 +82,8 @@ def draw_exchange(r: Random) -> Exchange:
         r.choice(PATHS), query, some(r, NAMES), some(r, ("c", "d")), r.choice(("", "plain one text", json_body)),
         r.choice((200, 204, 404, 503)), some(r, ("server", "x-b", "set-cookie")),
         r.choice(("", "an answer with one", json_body)), r.choice(ADDRESSES), r.choice(("regular", "dns")),
-        r.choice(TYPES),
+        r.choice(TYPES), r.choice(("", "one two", "3", json_body, json.dumps(["a", {"k": "x"}]))),
+        r.choice(("to_server", "to_client")), r.choice(("text", "binary")),
     )  # fmt: skip
 
 
@@ -111,6 +115,29 @@ def named(pairs: tuple[tuple[str, str], ...], names: tuple[str, ...]) -> Callabl
     return draw
 
 
+def pattern(r: Random, message: str) -> Any:
+    """A document that is in the message, where that is one."""
+    document = json.loads(message) if message[:1] in ("{", "[", "3") else {"k": "nothing"}
+    if isinstance(document, dict) and r.random() < 0.7:
+        return {key: document[key] for key in r.sample(sorted(document), 1)}
+    return [r.choice(document)] if isinstance(document, list) else document
+
+
+def found(r: Random, message: str) -> dict[str, Any]:
+    document = json.loads(message) if message[:1] == "{" else {}
+    value = {1: "1", "x": "x", None: "null"}.get(document.get("k")) if document else None
+    return r.choice([{"$.k": string_matcher(r, value)}, {"$.list[*]": r.choice(["2", {"absent": True}])},
+                     {"$..k": {"present": True}}, {"$[?@.k == 'x'].k": {"exact": ["x", "y"]}}, {"$": {"not": "4"}}])
+
+
+def raw(r: Random, content: bytes) -> Any:
+    if not content:
+        return r.choice(["", {"exact": [""]}])
+    part = r.randrange(len(content))
+    return r.choice([content.hex(), {"prefix": content[:part + 1].hex(" ")}, {"suffix": [content[part:].hex(), "00"]},
+                     {"contains": content[part:part + 2].hex()}, {"prefix": content[:1].hex(), "contains": "20"}])
+
+
 def matchers(x: Exchange) -> dict[str, Callable[[Random], Any]]:
     """For each key, how to draw a value that holds for the exchange."""
     parent = x.host.partition(".")[2]
@@ -139,8 +166,16 @@ def matchers(x: Exchange) -> dict[str, Callable[[Random], Any]]:
         "sni": lambda r: r.choice([x.host, f"**.{parent}", {"present": True}]),
         "dns_type": lambda r: r.choice([x.dns_type, [x.dns_type.lower(), "MX"]]),
         "listener": lambda r: r.choice([x.mode, [x.mode, "@9999"], "@8080"]),
+        "direction": lambda r: r.choice([x.direction, ["to_server", "to_client"]]),
+        "opcode": lambda r: r.choice([x.opcode, ["text", "binary"]]),
+        "text": lambda r: string_matcher(r, x.message) if x.message else {"exact": ""},
+        "json": lambda r: pattern(r, x.message), "json_path": lambda r: found(r, x.message),
+        "bytes": lambda r: raw(r, x.message.encode()),
     }  # fmt: skip
 
+
+MESSAGE_KEYS = {"direction", "opcode", "text", "json", "json_path", "bytes"}
+MESSAGE_ACTIONS = {"websocket", "tcp", "udp", "block", "tag", "log", "pass"}
 
 #: Keys that can be seen together, so that most rules build.
 GROUPS = (
@@ -150,6 +185,8 @@ GROUPS = (
     ("host", "dns_type", "client_ip"),
     ("host", "host_in", "path", "path_prefix", "path_regex", "query", "headers", "cookies", "method", "scheme", "port"),
     ("host", "path", "status", "response_headers", "headers", "method"),
+    ("host", "direction", "text", "json", "json_path", "bytes", "port"),
+    ("host", "direction", "opcode", "text", "path", "headers", "json"),
 )
 
 
@@ -234,6 +271,20 @@ def rewrite_response(r: Random) -> dict[str, Any]:
     return {key: draws[key]() for key in r.sample(tuple(draws), r.randint(1, 2))}
 
 
+def conversation(r: Random, ends: list[Any]) -> dict[str, Any]:
+    """What may be done to a message."""
+    draws: dict[str, Callable[[], Any]] = {
+        "replace": lambda: r.choice([text(r), {"text": text(r)}, {"json": {"a": text(r)}}, {"bytes": "ff 00"},
+                                     replacement(r), [replacement(r), replacement(r)]]),
+        "drop": lambda: True,
+        "send": lambda: r.choice([{"to": "client", "text": text(r)}, [{"to": "server", "json": [text(r)]},
+                                                                      {"to": "client", "bytes": "base64:AAE="}]]),
+        "close": lambda: r.choice(ends),
+    }  # fmt: skip
+    keys = r.sample(tuple(draws), r.choice((1, 1, 2)))
+    return {key: draws[key]() for key in keys if key != "replace" or "drop" not in keys}
+
+
 def duration(r: Random) -> Any:
     return r.choice(["20ms", {"uniform": ["1ms", "2ms"]}, {"normal": {"mean": "5ms", "deviation": "1ms"}}])
 
@@ -259,6 +310,9 @@ ACTIONS: dict[str, Callable[[Random], Any]] = {
     "tag": lambda r: r.choice(["seen", ["a", text(r)]]),
     "log": lambda r: text(r),
     "pass": lambda r: {},
+    "websocket": lambda r: conversation(r, [4001, {"code": 1008, "reason": text(r)}, True]),
+    "tcp": lambda r: conversation(r, ["close", "reset", True]),
+    "udp": lambda r: conversation(r, [True]),
 }  # fmt: skip
 
 
@@ -270,7 +324,10 @@ def draw_rule(r: Random, x: Exchange, name: str) -> dict[str, Any]:
     if r.random() < 0.15:
         rule["unless"] = draw_match(r, draw_exchange(r)) or {"host": "nobody.test"}
     # The weights make the common actions common, and `pass` rare: it ends everything.
-    keys = r.choices(tuple(ACTIONS), (4, 5, 2, 3, 9, 4, 4, 4, 3, 2, 2, 2, 2, 1), k=r.choice((1, 1, 2)))
+    weights = (4, 5, 2, 3, 9, 4, 4, 4, 3, 2, 2, 2, 2, 1, 3, 2, 2)
+    if MESSAGE_KEYS & set(match):
+        weights = tuple(weight if key in MESSAGE_ACTIONS else 0 for key, weight in zip(ACTIONS, weights, strict=True))
+    keys = r.choices(tuple(ACTIONS), weights, k=r.choice((1, 1, 2)))
     rule["action"] = {key: ACTIONS[key](r) for key in keys}
     if r.random() < 0.3:
         rule["priority"] = r.randint(-1, 2)

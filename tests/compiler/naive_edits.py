@@ -65,7 +65,7 @@ def compose(state: State, edits: Sequence[Edit]) -> State:
 def _base(field: str, value: Any) -> Any:
     if field in ("method", "path"):
         return value[0]
-    if field in ("status", "body"):
+    if field in ("status", "body", "content"):
         return value
     return list(value or ())
 
@@ -75,7 +75,9 @@ def _changed(value: Any, edit: Edit) -> Any:
         case "replace" if isinstance(value, list):
             return [_replaced(item, edit.value) for item in value]
         case "replace" if isinstance(value, bytes):
-            return _replaced(value.decode(), edit.value).encode()
+            # As text that keeps what is none: RE2 has no lone surrogates.
+            return _replaced(value.decode("latin-1") if b"\xff" in value else value.decode(), edit.value).encode(
+                "latin-1" if b"\xff" in value else "utf-8")
         case "replace":
             return _replaced(value, edit.value)
         case "json_merge" | "json_patch":

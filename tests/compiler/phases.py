@@ -14,10 +14,15 @@ from rulesproxy.model.connection import Client, Server
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.headers import Headers
 from rulesproxy.model.http import Request, Response
+from rulesproxy.model.tcp import TCPFlow, TCPMessage
 from rulesproxy.model.tls import ClientHello, Tunnel
+from rulesproxy.model.udp import UDPFlow, UDPMessage
+from rulesproxy.model.websocket import Opcode, WebSocketData, WebSocketMessage
 from rulesproxy.runtime.decision import Decision, RuleInfo
 from rulesproxy.runtime.facts import DnsFacts, Facts, HttpFacts, TunnelFacts
-from rulesproxy.runtime.phase import Phase, Slot
+from rulesproxy.runtime.message_facts import MessageFacts, facts_of
+from rulesproxy.runtime.messages import MessageFlow, message_of
+from rulesproxy.runtime.phase import MESSAGE_PHASES, Phase, Slot
 from rulesproxy.runtime.ruleset import RuleSet
 from rulesproxy.runtime.values import FixedSources, use_sources
 from tests.compiler.generator import Exchange
@@ -94,6 +99,38 @@ def looks(x: Exchange, rules: RuleSet) -> Iterator[Look]:
             facts.acted = acted
             facts.see_response(response_of(x))
             yield Look(Phase.RESPONSE, facts, response_ready)
+    for phase in sorted(MESSAGE_PHASES):
+        if phase in rules.indexes:  # where rules only pass there is nothing to decide
+            yield Look(phase, message_facts(x, phase), True)
+
+
+def message_flow(x: Exchange, phase: Phase) -> MessageFlow:
+    """A conversation of the kind the phase is about, with the exchange's message in hand."""
+    client, from_client, content = client_of(x), x.direction == "to_server", x.message.encode()
+    client.sni = x.host if x.scheme == "https" else None
+    if phase is Phase.WEBSOCKET:
+        flow = flow_of(x)
+        flow.client_conn = client
+        flow.websocket = WebSocketData()
+        flow.websocket.remember(WebSocketMessage(Opcode.TEXT if x.opcode == "text" else Opcode.BINARY, from_client,
+                                                 content))
+        return flow
+    server = Server((x.host, x.port))
+    raw: TCPFlow | UDPFlow
+    if phase is Phase.TCP:
+        raw = TCPFlow(client, server)
+        raw.remember(TCPMessage(from_client, content))
+    else:
+        raw = UDPFlow(client, server)
+        raw.remember(UDPMessage(from_client, content))
+    return raw
+
+
+def message_facts(x: Exchange, phase: Phase) -> MessageFacts:
+    flow = message_flow(x, phase)
+    facts = facts_of(flow)
+    facts.see(message_of(flow))
+    return facts
 
 
 def decide(rules: RuleSet, look: Look) -> Decision:
@@ -121,7 +158,7 @@ def read(rules: Sequence[Rule], look: Look) -> Outcome:
 
 def said_by_decision(decision: Decision) -> Said:
     slots = {Slot.ANSWER: decision.answer, Slot.ROUTE: decision.route, Slot.VIA: decision.via, Slot.TLS: decision.tls,
-             Slot.NAME: decision.name}
+             Slot.NAME: decision.name, Slot.DROP: decision.drop, Slot.CLOSE: decision.close}
     return {
         "acted": [rule.name for rule in decision.acted],
         "overruled": [rule.name for rule, _, _ in decision.lost],

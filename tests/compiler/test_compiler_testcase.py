@@ -98,7 +98,7 @@ def test_tests_of_the_file_belong_to_no_rule() -> None:
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("{expect: {rule: a}}", "exactly one of request, dns and tls"),
+    ("{expect: {rule: a}}", "exactly one of request, dns, tls and message"),
     ("{request: GET http://a.test/, dns: {name: a}, expect: {rule: a}}", "exactly one of"),
     ("{request: GET http://a.test/}", 'needs "expect"'),
     ("{request: GET a.test, expect: {rule: a}}", "absolute URL"),

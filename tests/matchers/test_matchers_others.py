@@ -22,6 +22,7 @@ from tests.matchers.matcher_kit import (
 )
 
 D, C, T, REQ, RES = Phase.DNS, Phase.CONNECT, Phase.TLS, Phase.REQUEST, Phase.RESPONSE
+WS, TCP, UDP = Phase.WEBSOCKET, Phase.TCP, Phase.UDP
 GET, POST = http(method="GET"), http(method="POST")
 
 TABLE = [
@@ -145,12 +146,15 @@ def test_set_entries_that_are_no_addresses_are_warned_about():
 
 
 @pytest.mark.parametrize(("text", "phases"), [
-    ("host: a", {D, C, T, REQ, RES}), ("domain: a", {D, C, T, REQ, RES}), ("host_in: hosts", {D, C, T, REQ, RES}),
-    ("client_ip: 10.0.0.1", {D, C, T, REQ, RES}), ("listener: dns", {D, C, T, REQ, RES}),
-    ("port: 1", {C, T, REQ, RES}), ("scheme: http", {T, REQ, RES}), ("sni: a", {T, REQ, RES}), ("dns_type: A", {D}),
-    ("method: GET", {REQ, RES}), ("path: /a", {REQ, RES}), ("path_prefix: /a", {REQ, RES}),
-    ("path_regex: a", {REQ, RES}), ("query: {a: b}", {REQ, RES}), ("headers: {a: b}", {REQ, RES}),
-    ("cookies: {a: b}", {REQ, RES}), ("status: 404", {RES}), ("response_headers: {a: b}", {RES}),
+    ("host: a", set(Phase)), ("domain: a", set(Phase)), ("host_in: hosts", set(Phase)),
+    ("client_ip: 10.0.0.1", set(Phase)), ("listener: dns", set(Phase)),
+    ("port: 1", {C, T, REQ, RES, WS, TCP, UDP}), ("scheme: http", {T, REQ, RES, WS}),
+    ("sni: a", {T, REQ, RES, WS, TCP}), ("dns_type: A", {D}),
+    ("method: GET", {REQ, RES, WS}), ("path: /a", {REQ, RES, WS}), ("path_prefix: /a", {REQ, RES, WS}),
+    ("path_regex: a", {REQ, RES, WS}), ("query: {a: b}", {REQ, RES, WS}), ("headers: {a: b}", {REQ, RES, WS}),
+    ("cookies: {a: b}", {REQ, RES, WS}), ("status: 404", {RES}), ("response_headers: {a: b}", {RES}),
+    ("direction: to_client", {WS, TCP, UDP}), ("text: a", {WS, TCP, UDP}), ("json: {a: 1}", {WS, TCP, UDP}),
+    ("json_path: {$.a: b}", {WS, TCP, UDP}), ("bytes: ff", {WS, TCP, UDP}), ("opcode: text", {WS}),
 ])  # fmt: skip
 def test_phases_in_which_a_key_can_be_seen(text, phases):
     assert phases == leaf(text).PHASES
@@ -211,6 +215,7 @@ def test_every_matcher_file_says_what_it_is():
     assert set(known) == {
         "host", "domain", "host_in", "path", "path_prefix", "path_regex", "method", "scheme", "port", "query",
         "headers", "cookies", "status", "response_headers", "client_ip", "sni", "dns_type", "listener",
+        "direction", "text", "json", "json_path", "bytes", "opcode",
     }  # fmt: skip
     for key, matcher in known.items():
         assert matcher.summary.endswith((".", "…"))
