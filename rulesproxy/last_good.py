@@ -22,6 +22,7 @@ from rulesproxy.compiler.program import Compiler, Program
 log = logging.getLogger("rulesproxy.reload")
 
 _LARGEST_KEPT = 1 << 20  # bytes; larger bodies are read from where they are
+_SECRET = b"PRIVATE KEY-----"  # so are files with a key: one copy of it is enough
 
 
 class LastGood:
@@ -34,7 +35,7 @@ class LastGood:
 
     def save_later(self, program: Program) -> None:
         self._pending = {os.path.abspath(path): data for path, data in program.build.contents.items()
-                         if len(data) <= _LARGEST_KEPT}
+                         if len(data) <= _LARGEST_KEPT and _SECRET not in data}
         if self._task is None or self._task.done():
             try:
                 self._task = asyncio.get_running_loop().create_task(self._save(), name="save last good")

@@ -190,10 +190,10 @@ def _server_name(data: bytes | None) -> str | None:
 
 
 def _valid_name(raw: bytes) -> str | None:
-    if not raw.isascii() or len(raw) > 255:
-        return None
+    """What is no host name is refused: no rule could be asked about it, while a server that is lenient, and gets these
+    bytes when the tunnel is relayed, might find in it a name that a rule is about."""
     try:
-        name = canonical_host(raw.decode("ascii"))
-    except InvalidHost:
-        return None
-    return None if is_ip(name) else name  # RFC 6066 §3: an address is not a server name
+        name = canonical_host(raw[:256].decode("ascii"))
+    except (InvalidHost, UnicodeDecodeError):
+        raise ClientHelloError("the server name is not a host name") from None
+    return None if is_ip(name) else name  # RFC 6066 §3: an address is not a server name; it counts as none

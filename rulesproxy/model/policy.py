@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from rulesproxy.model.connection import Client
-from rulesproxy.model.effects import Drop, Route, Via
+from rulesproxy.model.effects import Drop, Route, TlsDemands, Via
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.tls import Tunnel
 
@@ -31,6 +31,8 @@ class TlsDecision:
     rule: str | None = None
     route: Route | None = None
     via: Via | None = None
+    #: For what is not HTTP in an intercepted tunnel; requests have their own.
+    server_tls: TlsDemands | None = None
 
 
 @dataclass(frozen=True, slots=True)

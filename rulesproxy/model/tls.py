@@ -10,7 +10,7 @@ from rulesproxy.model.connection import Client, Connection, Server
 
 @dataclass(frozen=True, slots=True)
 class ClientHello:
-    """The facts of a ClientHello. `sni` is None when absent or not a valid name; extensions are (type, body)."""
+    """The facts of a ClientHello. `sni` is None when absent or an address; extensions are (type, body)."""
 
     sni: str | None
     alpn_protocols: tuple[bytes, ...]

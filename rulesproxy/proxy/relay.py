@@ -93,7 +93,9 @@ async def open_origin(session: Session, scope: Scope, server: Server | None = No
     server = server or Server((host, port))
     target = Target(host, port, via=scope.relay_via)
     if scope.decrypted:
-        target = target._replace(scheme="https", sni=scope.name, verify=core.settings.verify_upstream)
+        demands = scope.server_tls
+        verify = core.settings.verify_upstream and (demands is None or demands.verify)
+        target = target._replace(scheme="https", sni=scope.name, verify=verify, server_tls=demands)
     return server, await Connector(core).connect(client, server, target)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from rulesproxy.codecs.http1 import RequestHead
 from rulesproxy.model.connection import Address, Server
-from rulesproxy.model.effects import Route, Via
+from rulesproxy.model.effects import Route, TlsDemands, Via
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.names import authority
 from rulesproxy.model.tls import Tunnel
@@ -35,6 +35,8 @@ class Scope:
     tunnel_via: Via | None = None
     #: The name the client connected to, which Host must agree with (rule-language 2.4).
     name: str = ""
+    #: What rules ask of TLS with the server, as far as they could tell from the ClientHello.
+    server_tls: TlsDemands | None = None
     #: A server connection made before the client said anything.
     opened: tuple[Server, Stream] | None = field(default=None, repr=False)
     #: Raw TCP by the listener's mode: nobody looks at what is spoken, and the server is dialled at once.
@@ -93,7 +95,7 @@ class Scope:
         else:
             target = Target(route.host or host, route.port or port, scheme, route.sni or name,
                             verify and route.verify, _ALPN)
-            demands = flow.server_tls
+            demands = flow.server_tls or self.server_tls
             if demands is not None:
                 target = target._replace(verify=target.verify and demands.verify, server_tls=demands)
         if flow.via is None and self.via is None:

@@ -93,6 +93,7 @@ async def serve_tls(session: Session, stream: PeekableStream, scope: Scope) -> N
                      f" by rule {decision.rule}" if decision.rule else "")
             await _alert(stream, ACCESS_DENIED)
         case TlsVerdict.INTERCEPT:
+            scope.server_tls = decision.server_tls
             await _intercept(session, stream, scope, hello)
 
 

@@ -5,6 +5,8 @@ Like `engine` it is one code for the Rules addon and for `rulesproxy test` and `
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rulesproxy.model.connection import Client, Server
 from rulesproxy.model.dns import DNSFlow
 from rulesproxy.model.dns_types import response_codes, types
@@ -53,7 +55,9 @@ def start_tls(rules: RuleSet, tunnel: Tunnel, named_only: bool, on_error: ErrorH
         if verdict is not None and rule.name == verdict.rule:  # others may have matched; this one settled it
             note.apply(flow, rule)
     if verdict is not None and verdict.verdict is not TlsVerdict.RELAY:
-        return verdict
+        if decision is not None and decision.tls is not None and verdict.verdict is TlsVerdict.INTERCEPT:
+            decision.tls.apply(flow, decision.winners[Slot.TLS])
+        return verdict if flow.server_tls is None else replace(verdict, server_tls=flow.server_tls)
     # Where connect rules send a tunnel that stays closed, else those that had to see the name in the ClientHello.
     opened = rules.decide(Phase.CONNECT, TunnelFacts(Tunnel(tunnel.client, tunnel.host, tunnel.port)), on_error)
     early, late = connect_flow(tunnel), connect_flow(tunnel)

@@ -100,13 +100,19 @@ def test_a_hello_may_come_in_many_records_and_segments(record: int, step: int) -
 @pytest.mark.parametrize(("name", "expected"), [
     (b"a.example", "a.example"), (b"A.EXAMPLE", "a.example"), (b"a.example.", "a.example"),
     (b"a_b.example", "a_b.example"), (b"xn--bcher-kva.example", "xn--bcher-kva.example"),
-    (b"b\xc3\xbccher.example", None), (b"", None), (b"a b", None), (b"a\x00b", None), (b"a..b", None),
-    (b"*.example", None),
-    (b"127.0.0.1", None), (b"::1", None), (b"[::1]", None), (b"127.1", None), (b"a.example:443", None),
-    (b"a" * 300, None), (b"\r\nGET / HTTP/1.1", None),
+    (b"127.0.0.1", None), (b"::1", None), (b"[::1]", None),
 ])
 def test_server_names(name: bytes, expected: str | None) -> None:
     assert parsed(message(server_name(name))).sni == expected
+
+
+@pytest.mark.parametrize("name", [
+    b"b\xc3\xbccher.example", b"", b"a b", b"a\x00b", b"a..b", b"*.example", b"127.1", b"a.example:443", b"a" * 300,
+    b"\r\nGET / HTTP/1.1", b"blocked.example\x00", b"blocked.example..", b" blocked.example",
+])
+def test_a_name_that_no_rule_can_be_asked_about_is_refused(name: bytes) -> None:
+    with pytest.raises(ClientHelloError, match="not a host name"):
+        parsed(message(server_name(name)))
 
 
 def test_hellos_of_old_clients() -> None:
