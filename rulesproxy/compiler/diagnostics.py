@@ -14,6 +14,8 @@ from rulesproxy.compiler.yaml_nodes import Node, Position
 LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _EXCERPT_WIDTH = 100
+#: Passwords, which excerpts must not show: `auth: "user:password"`, `http://user:password@host`.
+_SECRET = re.compile(r"""(?<=\bauth)["']?\s*:\s*(?:"[^"]*|'[^']*|[^\s,}]+)|(?<=://)[^\s/"'@]+(?=@)""")
 
 
 class Severity(enum.StrEnum):
@@ -152,11 +154,19 @@ def _excerpt(pos: Position, lines: _Lines, paint: str, reset: str) -> list[str]:
         return []
     # One character for one character, so that the marker stays under the right one.
     shown = _UNPRINTABLE.sub("\ufffd", line.replace("\t", " "))
+    if "auth" in shown or "@" in shown:
+        shown = _SECRET.sub(_masked, shown)
     start = max(0, pos.column - 1 - _EXCERPT_WIDTH * 3 // 4) if len(shown) > _EXCERPT_WIDTH else 0
     shown = shown[start : start + _EXCERPT_WIDTH]
     indent = sum(_width(char) for char in shown[: pos.column - 1 - start])
     number = f"{pos.line:>5}"
     return [f"{number} | {shown}", f"{' ' * len(number)} | {' ' * indent}{paint}^{reset}"]
+
+
+def _masked(found: re.Match[str]) -> str:
+    """As long as it was; the quote, colon and blanks in front of a value stay."""
+    start = len(found[0]) - len(found[0].lstrip("\"' :"))
+    return found[0][:start] + "*" * (len(found[0]) - start)
 
 
 def _width(char: str) -> int:

@@ -21,6 +21,7 @@ _TYPE_WORDS = {
 _WORDS = {"rule": vocabulary.RULE_WORDS, "match": vocabulary.MATCH_WORDS, "action": vocabulary.ACTION_WORDS,
           "file": vocabulary.FILE_WORDS, "replacement": vocabulary.REPLACEMENT_WORDS,
           "map_local": vocabulary.MAP_LOCAL_WORDS, "respond": vocabulary.RESPOND_WORDS,
+          "upstream_proxy": vocabulary.UPSTREAM_PROXY_WORDS,
           "websocket": vocabulary.MESSAGE_WORDS, "tcp": vocabulary.MESSAGE_WORDS, "udp": vocabulary.MESSAGE_WORDS,
           "send": vocabulary.SEND_WORDS}  # fmt: skip
 _MOST_CHOICES = 12

@@ -52,7 +52,8 @@ ACTION_WORDS = {
     "continue": "pass", "skip": "pass", "ssl": "tls", "decrypt": "tls", "intercept": "tls", "label": "tag",
     "mark": "tag", "print": "log", "ws": "websocket", "wss": "websocket", "websockets": "websocket",
     "message": "websocket", "send": "websocket", "inject": "websocket", "socket": "tcp", "stream": "tcp",
-    "datagram": "udp",
+    "datagram": "udp", "via": "upstream_proxy", "socks5": "upstream_proxy", "socks": "upstream_proxy",
+    "http_proxy": "upstream_proxy", "parent_proxy": "upstream_proxy", "upstreamProxy": "upstream_proxy",
 }  # fmt: skip
 
 REPLACEMENT_WORDS = {
@@ -71,6 +72,11 @@ MESSAGE_WORDS = {
 SEND_WORDS = {
     "direction": "to", "side": "to", "target": "to", "content": "text", "message": "text", "data": "text",
     "body": "text", "payload": "text", "hex": "bytes", "binary": "bytes", "base64": "bytes",
+}  # fmt: skip
+
+UPSTREAM_PROXY_WORDS = {
+    "proxy": "url", "to": "url", "server": "url", "host": "url", "address": "url", "via": "url", "username": "auth",
+    "user": "auth", "password": "auth", "credentials": "auth", "login": "auth",
 }  # fmt: skip
 
 MAP_LOCAL_WORDS = {"file": "path", "folder": "path", "dir": "path", "directory": "path", "root": "path", "to": "path"}
