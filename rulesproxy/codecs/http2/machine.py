@@ -18,10 +18,12 @@ from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import AllowedStreamIDs, ConnectionInputs, ConnectionState, H2Connection, H2ConnectionStateMachine
-from h2.exceptions import ProtocolError
+from h2.errors import ErrorCodes
+from h2.exceptions import FrameDataMissingError, ProtocolError
 from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes, Settings
 from h2.stream import H2Stream
+from hpack import Decoder, HeaderTuple, HPACKError, OversizedHeaderListError
 from hyperframe.frame import ContinuationFrame, Frame, RstStreamFrame, SettingsFrame
 
 from rulesproxy.codecs.http2.abuse import Abuse
@@ -71,11 +73,18 @@ class _Frames(FrameBuffer):
         return self._settings_seen
 
     def __next__(self) -> Frame:
-        frame = super().__next__()
+        try:
+            frame = super().__next__()
+        except ProtocolError as exc:
+            raise (FrameDataMissingError(str(exc)) if self._is_ack_with_payload() else exc) from exc.__cause__
         if frame is not self._looked_at:  # it calls itself again for what it does not hand out
             self._looked_at = frame
             self._look_at(frame)
         return frame
+
+    def _is_ack_with_payload(self) -> bool:
+        """What could not be parsed is SETTINGS with ACK: its size is what is wrong with it (RFC 9113 §6.5)."""
+        return self._data[3:4] == bytes([SettingsFrame.type]) and bool(self._data[4] & 0x1) and any(self._data[:3])
 
     def _look_at(self, frame: Frame) -> None:
         if not self._settings_seen:
@@ -87,6 +96,21 @@ class _Frames(FrameBuffer):
         if isinstance(frame, RstStreamFrame) and self._machine.is_idle(frame.stream_id):  # RFC 9113 §6.4
             raise ProtocolError("RST_STREAM for a stream that was never opened")
         self._machine.abuse.received(frame)
+
+
+class _Decoder(Decoder):
+    """Remembers that it failed: the connection ends with a code of its own then."""
+
+    failed = False
+
+    def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
+        try:
+            return super().decode(data, raw)
+        except OversizedHeaderListError:
+            raise
+        except (HPACKError, IndexError):
+            self.failed = True
+            raise
 
 
 class Machine(H2Connection):
@@ -116,6 +140,7 @@ class Machine(H2Connection):
             settings[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1  # RFC 8441 §3
         self.local_settings = Settings(client=client_side, initial_values=settings)
         self.max_inbound_frame_size = FRAME_SIZE
+        self.decoder = _Decoder()
         # A block a little too large is answered; one much too large ends the connection before it takes memory.
         self.decoder.max_header_list_size = 4 * header_list
 
@@ -159,6 +184,10 @@ class Machine(H2Connection):
 
     def clear_outbound_data_buffer(self) -> None:
         """h2 does this on GOAWAY, when what waits to be sent may be answers to streams that go on."""
+
+    def _terminate_connection(self, error_code: ErrorCodes) -> None:
+        failed = isinstance(self.decoder, _Decoder) and self.decoder.failed
+        super()._terminate_connection(ErrorCodes.COMPRESSION_ERROR if failed else error_code)  # RFC 9113 §4.3
 
     def _begin_new_stream(self, stream_id: int, allowed_ids: AllowedStreamIDs) -> H2Stream:
         stream = super()._begin_new_stream(stream_id, allowed_ids)
