@@ -6,10 +6,23 @@ import asyncio
 import ssl
 from pathlib import Path
 
+from rulesproxy.model.flow import HTTPFlow
+from rulesproxy.model.policy import TlsDecision, TlsVerdict, Tunnel
+
 #: Nothing on the way takes longer.
 SECONDS = 10.0
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Intercept:
+    """An addon that has all TLS decrypted."""
+
+    def tls_decision(self, tunnel: Tunnel) -> TlsDecision:
+        return TlsDecision(TlsVerdict.INTERCEPT)
+
+    def needs_body(self, flow: HTTPFlow, phase: str) -> bool:
+        return False
 
 
 async def open_tunnel(proxy: tuple[str, int], authority: str) -> Streams:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.conformance import h2spec_tool
 from tests.conformance.non_strict import H2SPEC
+from tests.conformance.reach import Intercept
 from tests.conformance.test_conformance_http2_server import hello
 from tests.support.certificates import OriginCA
 from tests.support.origin import answering, run_origin
@@ -21,7 +22,7 @@ async def test_h2spec_passes_the_server(make_proxy: Callable[..., Awaitable[Runn
     """Over TLS: in clear text what is no preface may still be HTTP/1, and gets a page."""
     program = h2spec_tool.built("h2spec")
     async with run_origin(answering(hello)) as origin:
-        proxy = await make_proxy(modes=(f"reverse:http://127.0.0.1:{origin.port}@127.0.0.1:0",))
+        proxy = await make_proxy(Intercept(), modes=(f"reverse:http://127.0.0.1:{origin.port}@127.0.0.1:0",))
         output = await h2spec_tool.run(program, "--strict", "--tls", "--insecure", "--host", proxy.host,
                                        "--port", str(proxy.port))
     assert h2spec_tool.summary(output) == (146, 146 - len(H2SPEC), 0, len(H2SPEC)), output
@@ -32,7 +33,7 @@ async def test_h2specd_passes_the_client(make_proxy: Callable[..., Awaitable[Run
     """Every case is an origin of its own, which curl asks through the proxy."""
     program = h2spec_tool.built("h2specd")
     leaf = origin_ca.leaf("localhost")
-    proxy = await make_proxy()
+    proxy = await make_proxy(Intercept())
     first = _free_ports(57)
     output = await h2spec_tool.run(
         program, "--strict", "--tls", "--cert-file", str(leaf), "--cert-key-file", str(leaf), "--host", "localhost",

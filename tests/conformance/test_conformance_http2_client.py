@@ -10,7 +10,7 @@ from tests.conformance.http2_peer import Peer
 from tests.conformance.http2_steps import Http2Case, play
 from tests.conformance.non_strict import HTTP2_CLIENT
 from tests.conformance.raw_origin import raw_origin
-from tests.conformance.reach import SECONDS, Streams, open_tunnel, start_tls
+from tests.conformance.reach import SECONDS, Intercept, Streams, open_tunnel, start_tls
 from tests.conformance.verdicts import Unmet, Verdict, check, run_table
 from tests.support.certificates import OriginCA
 from tests.support.proxy import RunningProxy
@@ -21,7 +21,7 @@ REQUEST = "GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n"
 async def test_the_client_passes_every_case_of_the_list(
         make_proxy: Callable[..., Awaitable[RunningProxy]], origin_ca: OriginCA) -> None:
     """The origin takes h2 by ALPN; whoever asks the proxy speaks HTTP/1 and always gets an end."""
-    proxy = await make_proxy()
+    proxy = await make_proxy(Intercept())
     tls = origin_ca.server_context("localhost", alpn=("h2",))
 
     async def one(case: Http2Case) -> Verdict:

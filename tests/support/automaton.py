@@ -153,7 +153,7 @@ class HookOrder:
             case "requestheaders" | "http_connect":
                 if self._state("client tls", client) not in (START, "ESTABLISHED"):
                     self._violate(f"{hook} before TLS with the client was established")
-                if client.alpn != b"h2" and self._open_flows(client):
+                if client.alpn != b"h2" and not subject.request.is_http2 and self._open_flows(client):
                     self._violate(f"{hook} before the exchange before it ended")
             case "server_connect":
                 # A new connection is for an exchange that is going on, or for an open tunnel.
