@@ -32,10 +32,10 @@ Schema = Mapping[str, Any]
 #: The hooks in the order in which they fire, over the life of a proxy, then of a connection, then of a query.
 HOOK_ORDER = (
     "load", "configure", "running",
-    "client_connected", "http_connect", "http_connected", "http_connect_error",
+    "client_connected", "socks5_auth", "http_connect", "http_connected", "http_connect_error",
     "tls_clienthello", "tls_start_client", "tls_established_client", "tls_failed_client",
     "requestheaders", "request",
-    "server_connect", "server_connected", "server_connect_error",
+    "server_connect", "http_connect_upstream", "server_connected", "server_connect_error",
     "tls_start_server", "tls_established_server", "tls_failed_server",
     "responseheaders", "response", "error",
     "server_disconnected", "client_disconnected",
