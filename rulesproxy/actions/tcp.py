@@ -41,7 +41,8 @@ SCHEMA: dict[str, Any] = {
                    "TLS is decrypted for it.",
     "properties": {
         "replace": REPLACE, "drop": DROP, "send": SEND,
-        "close": {"description": "End both sides: close (or true) after the message, or reset.",
+        "close": {"description": "End both sides: close (or true) after the message and what is sent, or reset at "
+                                 "once.",
                   "enum": ["close", "reset", True]},
     },
     "additionalProperties": False,
@@ -57,7 +58,10 @@ class CloseTcp(Op):
     how: str = "close"
 
     def apply(self, subject: TCPFlow, rule: RuleInfo | None) -> None:
-        subject.drop = Drop(self.how)
+        if self.how == "reset":
+            subject.drop = Drop.RESET
+        else:
+            subject.close()
         if rule is not None:
             subject.rule = rule.name
 

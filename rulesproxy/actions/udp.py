@@ -10,7 +10,6 @@ from rulesproxy.compiler.context import Context
 from rulesproxy.compiler.effects import UDP, effect
 from rulesproxy.compiler.ir import Effect
 from rulesproxy.compiler.source import Mapping, Node
-from rulesproxy.model.effects import Drop
 from rulesproxy.model.udp import UDPFlow
 from rulesproxy.runtime.decision import RuleInfo
 from rulesproxy.runtime.op import Op
@@ -46,7 +45,7 @@ class CloseUdp(Op):
     SLOT: ClassVar[Slot] = Slot.CLOSE
 
     def apply(self, subject: UDPFlow, rule: RuleInfo | None) -> None:
-        subject.drop = Drop.CLOSE
+        subject.close()
         if rule is not None:
             subject.rule = rule.name
 

@@ -326,7 +326,7 @@ class _Simulation:
         client = self._client()
         if asked.scheme == "tls" and not self._tunnel(client, asked.host, asked.port, asked.host):
             return None
-        if asked.scheme == "tcp":
+        if asked.scheme in ("tcp", "udp"):
             opening = connect_flow(Tunnel(client, asked.host, asked.port))
             self.out.see(View(Phase.CONNECT, TunnelFacts(Tunnel(client, asked.host, asked.port)),
                               open_tunnel(self.rules, opening, self._failed)))

@@ -71,12 +71,14 @@ def decide(rules: RuleSet, flow: MessageFlow, on_error: ErrorHandler, out: Outco
     if phase_of(flow) in rules.indexes:
         out.see(View(phase_of(flow), facts_of(flow), decision))
     out.said = []
+    out.ended = _end(flow)
+    out.tags = flow.metadata.get("tags", [])
+    if not isinstance(flow, HTTPFlow) and flow.drop is not None:
+        return  # at once: nothing more is sent
     if not message.dropped:
         out.forwarded = message.content
         out.said.append(Said(_direction(message), message.content))
     out.said += [Said(_direction(own), own.content, own=True) for own in conversation.outbox]
-    out.ended = _end(flow)
-    out.tags = flow.metadata.get("tags", [])
 
 
 def _direction(message: ConversationMessage) -> str:
@@ -86,7 +88,8 @@ def _direction(message: ConversationMessage) -> str:
 def _end(flow: MessageFlow) -> str:
     """How the conversation ends, in a few words; empty when it goes on."""
     if not isinstance(flow, HTTPFlow):
-        return {None: "", Drop.CLOSE: "closed", Drop.RESET: "reset", Drop.HANG: "hangs"}[flow.drop]
+        return {None: "closed" if flow.closing else "", Drop.CLOSE: "dropped", Drop.RESET: "reset",
+                Drop.HANG: "left hanging"}[flow.drop]
     if flow.websocket is None or flow.websocket.closing is None:
         return ""
     code, reason = flow.websocket.closing

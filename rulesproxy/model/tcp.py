@@ -27,6 +27,12 @@ class TCPFlow(Flow, Conversation[TCPMessage]):
         #: What it came through: the host and port that were asked for.
         self.tunnel: Tunnel | None = None
         self.rule: str | None = None
+        self.closing = False
+
+    def close(self) -> None:
+        """End it in order once the message in hand and what was injected are sent. `drop` ends it at once."""
+        self.closing = True
+        self._tell()
 
     def inject(self, content: bytes, *, to_client: bool) -> None:
         """Send bytes of our own to one side, as if the other had sent them."""

@@ -168,7 +168,7 @@ async def _hold(session: Session, stream: Stream) -> None:
 class TcpRelay(Splice):
     """Passes messages on until both sides have finished, or `flow.error` says why it ended before."""
 
-    __slots__ = ("_addons", "_finished", "_flow", "_over", "_speakers", "_turn")
+    __slots__ = ("_addons", "_finished", "_flow", "_in_hand", "_over", "_speakers", "_turn")
 
     def __init__(self, addons: AddonManager, flow: TCPFlow, client: Stream, origin: Stream,
                  idle_timeout: float) -> None:
@@ -179,6 +179,7 @@ class TcpRelay(Splice):
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._finished: set[bool] = set()  # directions that have ended, by who spoke: is it the client?
         self._speakers: dict[bool, asyncio.Task[None]] = {}
+        self._in_hand = 0  # messages that have arrived and are not written yet
 
     async def run(self) -> None:
         """Closing the streams is left to their owners. Cancelled, it raises CancelledError."""
@@ -210,10 +211,14 @@ class TcpRelay(Splice):
         try:
             while data := await source.read():
                 self._last = self._loop.time()
+                self._in_hand += 1
                 if self._addons.active(TcpMessageHook):
                     data = await self._shown(TCPMessage(from_client, data))
                 if data:
                     await sink.write(data)
+                self._in_hand -= 1
+                if self._flow.closing:
+                    self._wind_up()
             while (speaker := self._speakers.get(from_client)) is not None:
                 await asyncio.wait((speaker,))
             self._finished.add(from_client)
@@ -243,6 +248,12 @@ class TcpRelay(Splice):
             if from_client not in self._speakers:
                 speaker = self._speakers[from_client] = self._loop.create_task(self._send_injected(from_client))
                 speaker.add_done_callback(self._look_for_bugs)
+        self._wind_up()
+
+    def _wind_up(self) -> None:
+        """`close` was called: end in order as soon as nothing is left to send."""
+        if self._flow.closing and not self._in_hand and not self._speakers:
+            self._end(None)
 
     async def _send_injected(self, from_client: bool) -> None:
         outbox = self._flow.outbox
@@ -261,6 +272,7 @@ class TcpRelay(Splice):
             self._end(Error(f"{exc}"))
         finally:
             del self._speakers[from_client]  # at once: what is injected next needs another
+            self._wind_up()
 
     async def _tell_of_update(self) -> None:
         if self._addons.active(UpdateHook):

@@ -266,7 +266,7 @@ class UdpConversation:
             check(flow)
             if self._failure is not None:
                 raise ConnectionError(f"{host_for_url(self._destination[0])}:{self._destination[1]}: nobody listens")
-            if self._waiting:
+            if self._waiting and not flow.closing:
                 message = self._waiting.popleft()
                 self._waiting_bytes -= len(message.content) + _PER_DATAGRAM
                 await self._show(message)
@@ -274,6 +274,9 @@ class UdpConversation:
                 await self._show(flow.outbox.pop(0))
                 if self._addons.active(UpdateHook):
                     await self._addons.fire(UpdateHook([flow]))
+            elif flow.closing:
+                self.refused = True
+                return
             elif self._finishing or not await self._something():
                 return
 

@@ -292,17 +292,18 @@ def test_3_websocket_close(close: str, wanted: tuple[int, str]) -> None:
     assert not message.dropped  # the message in hand still goes on
 
 
-@pytest.mark.parametrize(("close", "wanted"), [("true", Drop.CLOSE), ("close", Drop.CLOSE), ("reset", Drop.RESET)])
-def test_3_tcp_close(close: str, wanted: Drop) -> None:
+@pytest.mark.parametrize(("close", "wanted"), [("true", (True, None)), ("close", (True, None)),
+                                              ("reset", (False, Drop.RESET))])
+def test_3_tcp_close(close: str, wanted: tuple[bool, Drop | None]) -> None:
     flow = raw()
     say(rules_of(f"rules: [{{name: r, match: {{host: a.test}}, action: {{tcp: {{close: {close}}}}}}}]"), flow, "hi")
-    assert (flow.drop, flow.rule) == (wanted, "r")
+    assert ((flow.closing, flow.drop), flow.rule) == (wanted, "r")
 
 
 def test_3_udp_close() -> None:
     flow = datagrams()
     say(rules_of("rules: [{name: r, match: {host: a.test}, action: {udp: {close: true}}}]"), flow, "hi")
-    assert (flow.drop, flow.rule) == (Drop.CLOSE, "r")
+    assert (flow.closing, flow.drop, flow.rule) == (True, None, "r")
 
 
 def test_3_1_block_ends_the_conversation() -> None:
@@ -350,7 +351,8 @@ def test_4_3_drop_and_close_are_filled_by_the_first() -> None:
 def test_4_3_two_ends_in_one_rule_are_an_error_unless_for_other_kinds() -> None:
     assert "do that once" in mistakes("rules: [{name: r, match: {text: a}, action: [{websocket: {close: true}}, "
                                       "{websocket: {close: 4001}}]}]")[0]
-    assert "do that once" in mistakes("rules: [{name: r, match: {text: a}, action: {block: {}, tcp: {close: true}}}]")[0]
+    assert "do that once" in mistakes("rules: [{name: r, match: {text: a}, action: {block: {}, "
+                                      "tcp: {close: true}}}]")[0]
     rules = rules_of("rules: [{name: r, match: {host: a.test}, action: {websocket: {close: true}, tcp: {close: true}, "
                      "udp: {close: true}}}]")
     assert set(rules.indexes) == {Phase.WEBSOCKET, Phase.TCP, Phase.UDP}
