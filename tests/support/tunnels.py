@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from tests.support.proxy import RunningProxy
@@ -21,6 +21,18 @@ async def connect(proxy: RunningProxy, host: str, port: int, more: bytes = b"") 
     async with asyncio.timeout(SECONDS):
         writer.write(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode() + more)
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    return reader, writer
+
+
+async def connect_socks(proxy: RunningProxy, host: str, port: int) -> Pair:
+    """The same through a `socks5` listener, by name or IPv4 address, without a password."""
+    reader, writer = await proxy.connect()
+    async with asyncio.timeout(SECONDS):
+        name = host.encode()
+        writer.write(b"\x05\x01\x00")
+        assert await reader.readexactly(2) == b"\x05\x00"
+        writer.write(b"\x05\x01\x00\x03" + bytes([len(name)]) + name + port.to_bytes(2, "big"))
+        assert (await reader.readexactly(10))[:2] == b"\x05\x00"
     return reader, writer
 
 
@@ -51,15 +63,16 @@ async def tunnel(proxy: RunningProxy, port: int, more: bytes = b"", host: str = 
 
 
 @asynccontextmanager
-async def carrier(proxy: RunningProxy, port: int, host: str = "127.0.0.1") -> AsyncIterator[int]:
-    """A local port whose connections lead through CONNECT tunnels to `host:port`."""
+async def carrier(proxy: RunningProxy, port: int, host: str = "127.0.0.1", *,
+                  through: Callable[[RunningProxy, str, int], Awaitable[Pair]] = connect) -> AsyncIterator[int]:
+    """A local port whose connections lead through tunnels (CONNECT, or `connect_socks`) to `host:port`."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
-        inner_reader, inner_writer = await connect(proxy, host, port)
+        inner_reader, inner_writer = await through(proxy, host, port)
         try:
             await asyncio.gather(_copy(reader, inner_writer), _copy(inner_reader, writer))
         except OSError:
