@@ -65,6 +65,13 @@ class Connection:
     def connected(self) -> bool:
         return self.state is ConnectionState.OPEN
 
+    def forget_tls(self) -> None:
+        """What TLS agreed on holds no more: another protocol begins inside it."""
+        self.tls = False
+        self.certificate_list = []
+        self.alpn = self.cipher = self.tls_version = self.sni = self.timestamp_tls_setup = None
+        self.alpn_offers = ()
+
     @property
     def tls_established(self) -> bool:
         return self.timestamp_tls_setup is not None

@@ -62,8 +62,11 @@ async def _on_listener(session: Session, stream: PeekableStream, scope: Scope) -
         return None
     finally:
         session.idle = False
-    if prefix[:1] == b"\x16" and not scope.own_tls and not scope.decrypted:
-        return Protocol.TLS
+    if prefix[:1] == b"\x16":
+        if not scope.own_tls and not scope.decrypted:
+            return Protocol.TLS
+        log.warning("%s begins TLS inside TLS, without a CONNECT", session.client.peer)
+        return None
     # No request begins like this, and the client waits for an answer.
     if scope.tunnel is None and prefix[:1] in _SOCKS_VERSIONS:
         log.warning("%s speaks SOCKS to the proxy port; it must be configured with http:// as the proxy's scheme",

@@ -96,23 +96,22 @@ class PasswordFile:
         return await asyncio.get_running_loop().run_in_executor(self._worker, verify, entry, password)
 
     def _refresh(self) -> None:
+        state = self._look()
+        if state == self._state:
+            return
+        self._state = state
         try:
-            state = self._look()
-            if state == self._state:
-                return
-            self._state = state
             self._users = self._read()
+            self._accepted.clear()
         except ValueError as exc:
-            if self._state is not None:
-                log.error("proxy_auth: %s; the users stay as they were", exc)
-            self._state = None
-        self._accepted.clear()
+            log.error("proxy_auth: %s; the users stay as they were", exc)
 
     def _look(self) -> tuple[int, int, int] | None:
+        """What changes when the file does; None: it is not there."""
         try:
             status = os.stat(self._path)
-        except OSError as exc:
-            raise ValueError(f"{self._path}: {(exc.strerror or str(exc)).lower()}") from None
+        except OSError:
+            return None
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def _read(self) -> dict[str, str]:

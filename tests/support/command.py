@@ -119,10 +119,11 @@ class RunningCommand:
 
 
 @asynccontextmanager
-async def running(*arguments: str | Path, cwd: Path) -> AsyncIterator[RunningCommand]:
-    """`rulesproxy ARGUMENTS` while the block runs. What it leaves on standard error must not be alarming."""
+async def running(*arguments: str | Path, cwd: Path, prefix: tuple[str, ...] = ()) -> AsyncIterator[RunningCommand]:
+    """`rulesproxy ARGUMENTS` while the block runs, after the command `prefix`, as `ip netns exec NAME` is one. What it
+    leaves on standard error must not be alarming."""
     process = await asyncio.create_subprocess_exec(
-        *COMMAND, *map(str, arguments), cwd=cwd, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        *prefix, *COMMAND, *map(str, arguments), cwd=cwd, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE, env=environment(cwd / "conf"))
     command = RunningCommand(process, cwd)
     try:
