@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.proxy.test_udp_flows import peer, udp_proxy
 from tests.support.app import RunningApp
 from tests.support.certificates import OriginCA
+from tests.support.leaks import until
 from tests.support.origin import OriginConnection, run_origin
 from tests.support.tunnels import tunnel
 from tests.support.websocket import run_echo, ws_connect
@@ -64,7 +65,8 @@ async def test_rules_decrypt_the_websockets_they_are_about(make_app: MakeApp, or
 
 
 @pytest.mark.parametrize(("action", "code", "reason"), [
-    ("{block: {}}", 1008, "blocked by rule ends"), ("{websocket: {close: {code: 4003, reason: enough}}}", 4003, "enough"),
+    ("{block: {}}", 1008, "blocked by rule ends"),
+    ("{websocket: {close: {code: 4003, reason: enough}}}", 4003, "enough"),
 ])  # fmt: skip
 async def test_a_rule_ends_a_websocket(make_app: MakeApp, action: str, code: int, reason: str) -> None:
     app = await make_app(f"  - {{name: ends, match: {{host: localhost, text: bad}}, action: {action}}}")
@@ -133,8 +135,7 @@ async def test_a_rule_answers_and_hangs_up(make_app: MakeApp, drop: str) -> None
         async with asyncio.timeout(SECONDS):
             writer.write(b"QUIT")
             assert await reader.read() == b"221 bye"  # and an orderly end
-            while app.recorder.of("tcp_end") != ["tcp_end"]:
-                await asyncio.sleep(0.01)
+        assert await until(lambda: app.recorder.of("tcp_end", "tcp_error") == ["tcp_end"])
     # What one read brings is one message: the greeting may have come with the QUIT, and share its fate.
     assert bytes(got) in ((HELLO, b"") if drop else (HELLO + b"QUIT",))
 
