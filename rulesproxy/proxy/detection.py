@@ -80,6 +80,8 @@ async def _on_listener(session: Session, stream: PeekableStream, scope: Scope) -
 async def _is_http2(session: Session, stream: PeekableStream, prefix: bytes) -> bool:
     if not session.core.settings.http2:
         return False
+    if session.client.alpn == b"h2":
+        return True  # whatever it is, it was agreed on
     deadline = session.watchdog.now() + session.core.settings.head_timeout
     while len(prefix) < len(_PREFACE) and _PREFACE.startswith(prefix):
         try:
