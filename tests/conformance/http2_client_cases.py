@@ -54,7 +54,7 @@ _STREAMS = (
          do.accept, do.receive_request, _OPEN, do.reset(), continuation(filler()),
          expect=see.stream_error(Code.STREAM_CLOSED, Code.PROTOCOL_ERROR)),
     case("client/5.1/8", "RFC 9113 §5.1", "DATA on a closed stream",
-         do.accept, do.receive_request, _WHOLE, data(), expect=see.connection_error(Code.STREAM_CLOSED)),
+         do.accept, do.receive_request, _WHOLE, data(), expect=see.late_data_refused),
     case("client/5.1/9", "RFC 9113 §5.1", "HEADERS on a closed stream",
          do.accept, do.receive_request, _WHOLE, _WHOLE, expect=see.connection_error(Code.STREAM_CLOSED)),
     case("client/5.1/10", "RFC 9113 §5.1", "CONTINUATION on a closed stream",

@@ -21,6 +21,14 @@ def connection_error(*codes: Code) -> Expectation:
     return judge
 
 
+async def late_data_refused(peer: Peer) -> Verdict:
+    """STREAM_CLOSED for the stream or the connection (RFC 9113 §6.1, §5.1), and the end, which the list asks for."""
+    announced = False
+    while (seen := await peer.next()) is not None:
+        announced = announced or (seen.type in (Type.RST_STREAM, Type.GOAWAY) and seen.code == Code.STREAM_CLOSED)
+    return Verdict.STRICT if announced else Verdict.NON_STRICT
+
+
 def stream_error(*codes: Code) -> Expectation:
     """RST_STREAM or GOAWAY with one of the codes; only the end of the connection: non-strict. RFC 9113 §5.4.2"""
     async def judge(peer: Peer) -> Verdict:
