@@ -26,6 +26,7 @@ from rulesproxy.proxy.settings import Settings
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session
+    from rulesproxy.proxy.udp_flow import UdpConversation
     from rulesproxy.proxy.upstream import UpstreamPool
     from rulesproxy.proxy.virtual_host import VirtualHost
     from rulesproxy.proxy.websocket import RawWebSocket, WebSocket
@@ -39,7 +40,7 @@ class Core:
     """Services and state of a running proxy. `upstream` is set by `Proxy`, which owns both."""
 
     __slots__ = ("addons", "authority", "closing", "contexts", "listening", "pinned", "resolver", "server_tls",
-                 "sessions", "settings", "unnamed_relays", "upstream", "virtual_host", "websockets")
+                 "sessions", "settings", "udp", "unnamed_relays", "upstream", "virtual_host", "websockets")
 
     upstream: UpstreamPool
 
@@ -56,6 +57,7 @@ class Core:
         #: Where our own listeners are, bound addresses with real port numbers.
         self.listening: set[Address] = set()
         self.sessions: set[Session] = set()
+        self.udp: set[UdpConversation] = set()
         self.websockets: set[RawWebSocket | WebSocket] = set()
         #: Tunnels to bare addresses without a server name that no rule could decide on (rule-language 5.1).
         self.unnamed_relays = 0
@@ -112,6 +114,7 @@ class Core:
         if self.settings.stale_tunnels == "keep":
             return 0
         tunnels = sum(session.reconsider() for session in tuple(self.sessions))
+        tunnels += sum(conversation.reconsider() for conversation in tuple(self.udp))
         return tunnels + sum(websocket.reconsider() for websocket in tuple(self.websockets))
 
 

@@ -14,9 +14,13 @@ from rulesproxy.model.effects import Drop, Route
 from rulesproxy.model.policy import TunnelDecision
 from rulesproxy.model.udp import UDPFlow
 from rulesproxy.proxy.udp import UdpProxy
+from tests.support.app import RunningApp
+from tests.support.dns_upstream import FakeResolver
 from tests.support.leaks import until
 from tests.support.proxy import RunningProxy
+from tests.support.tools import run_tool
 
+MakeApp = Callable[..., Awaitable[RunningApp]]
 MakeProxy = Callable[..., Awaitable[RunningProxy]]
 
 SECONDS = 5.0
@@ -75,6 +79,12 @@ async def udp_proxy(proxy: RunningProxy, port: int, host: str = "127.0.0.1", **l
     finally:
         await udp.stop(SECONDS)
         assert not udp.flows
+
+
+def listening(app: RunningApp) -> int:
+    """The port of its reverse:udp listener."""
+    [port] = [address[1] for mode, address in app.app.listening if mode.transport == "udp"]
+    return port
 
 
 async def fired(proxy: RunningProxy, *names: str) -> None:
@@ -460,6 +470,36 @@ async def test_connect_rules_are_asked(make_proxy: MakeProxy) -> None:
             another.send(b"ping", udp.address[1])
             assert (await other.receive())[0] == b"ping"
     assert proxy.recorder.of(*UDP) == ["udp_start", "udp_message", "udp_end"]
+
+
+async def test_new_rules_end_a_flow_when_it_is_quiet(make_app: MakeApp) -> None:
+    with peer() as server, peer() as client:
+        app = await make_app("  - {name: other, match: {host: other.test}, action: {block: {}}}",
+                             mode=(f"reverse:udp://127.0.0.1:{server.port}@127.0.0.1:0",))
+        port = listening(app)
+        client.send(b"before", port)
+        assert (await server.receive())[0] == b"before"
+        await app.edit("  - {name: no, match: {host: 127.0.0.1}, action: {block: {}}}")
+        await fired(app, "udp_end")
+        client.send(b"after", port)
+        assert await server.hears_nothing()
+
+
+async def test_rules_about_datagrams(make_app: MakeApp) -> None:
+    with peer() as server, peer() as client:
+        app = await make_app("  - {name: no, match: {text: bad}, action: {udp: {drop: true}}}",
+                             mode=(f"reverse:udp://127.0.0.1:{server.port}@127.0.0.1:0",))
+        port = listening(app)
+        for data in (b"good", b"bad", b"better"):
+            client.send(data, port)
+        assert [(await server.receive())[0] for _ in range(2)] == [b"good", b"better"]
+
+
+async def test_dns_passes_as_any_udp(make_app: MakeApp) -> None:
+    async with FakeResolver({("host.test", "A"): ["192.0.2.1"]}) as resolver:
+        app = await make_app("  []", mode=(f"reverse:udp://{resolver.address}@127.0.0.1:0",))
+        done = await run_tool("dig", "@127.0.0.1", "-p", str(listening(app)), "+short", "+tries=1", "host.test", "A")
+    assert done.text.split() == ["192.0.2.1"]
 
 
 async def test_there_is_a_limit_to_flows(make_proxy: MakeProxy, caplog: pytest.LogCaptureFixture) -> None:
