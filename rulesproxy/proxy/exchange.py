@@ -45,9 +45,9 @@ from rulesproxy.proxy.framing import (
     streamed_framing,
     whole_request_framing,
 )
-from rulesproxy.proxy.http1 import Http1Origin
 from rulesproxy.proxy.http_hooks import FlowEvents, Stopped
 from rulesproxy.proxy.local_file import open_local_file
+from rulesproxy.proxy.origins import origin_side
 from rulesproxy.proxy.scope import Scope
 from rulesproxy.proxy.sides import BodySource, ClientGone, ClientSide, OriginSide, StaleConnection
 from rulesproxy.proxy.upload import Upload
@@ -203,18 +203,18 @@ class Exchange:
     async def _converse(self) -> ResponseHead:
         """Send the request and read the head of the final answer, over a second connection if the first was stale."""
         flow, core = self._flow, self._core
-        target = self._scope.target(flow, self._received, core.settings.verify_upstream)
+        target = self._scope.target(flow, self._received, core.settings, upgrade=self._upgrade)
         fresh = False
         while True:
             connection = await self._session.watchdog.wait(core.upstream.acquire(flow, target, fresh=fresh))
-            origin = self._origin = Http1Origin(connection, self._session)
+            origin = self._origin = origin_side(connection, self._session)
             self._events.check()  # killed in `server_connected`
             try:
                 await self._send_request(origin)
                 return await self._final_head(origin)
-            except StaleConnection:
-                repeatable = flow.request.method in IDEMPOTENT and flow.request.raw_content is not None
-                if fresh or not connection.reused or not repeatable:
+            except StaleConnection as exc:
+                harmless = exc.unseen or (connection.reused and flow.request.method in IDEMPOTENT)
+                if fresh or not harmless or flow.request.raw_content is None:
                     raise
             await self._release_origin()
             fresh = True
@@ -227,7 +227,7 @@ class Exchange:
         else:
             framing = streamed_framing(self._head.framing, transformed=callable(request.stream), http10=False)
         if self._upgrade:
-            offer_what_we_read(request, self._core.addons)
+            offer_what_we_read(self._flow, self._core.addons)
         writer = origin.begin(
             request, framing, self._head,
             host=self._host_header(),

@@ -124,7 +124,8 @@ def outgoing_request_fields(request: Request, framing: Framing, received: Receiv
     """The fields of a request on its way to the origin. `host` replaces Host."""
     before = request.headers.fields
     fields = strip_hop_by_hop(before, keep_upgrade=keep_upgrade)
-    if fields is before and before is received.fields and framing == received.framing and host is None:
+    if (fields is before and before is received.fields and framing == received.framing and host is None
+            and framing.kind is not FramingKind.CHUNKED):  # HTTP/2 says nothing where HTTP/1 says chunked
         return fields if not drop_expect else _without_expect(fields)
     if fields is not before and (b"TE", b"trailers") in fields:
         fields = (*fields, (b"Connection", b"TE"))  # RFC 9110 §10.1.4

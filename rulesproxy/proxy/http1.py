@@ -39,7 +39,7 @@ from rulesproxy.proxy.framing import (
     outgoing_response_fields,
 )
 from rulesproxy.proxy.sides import ClientGone, StaleConnection
-from rulesproxy.proxy.upstream import UpstreamConnection, UpstreamError
+from rulesproxy.proxy.upstream import Http1Connection, UpstreamError
 from rulesproxy.proxy.via import for_forwarder, refusal
 
 if TYPE_CHECKING:
@@ -284,7 +284,7 @@ class Http1Origin:
 
     __slots__ = ("complete", "connection", "head", "patience", "reading", "receiver", "settings", "stream", "writing")
 
-    def __init__(self, connection: UpstreamConnection, session: Session) -> None:
+    def __init__(self, connection: Http1Connection, session: Session) -> None:
         self.connection = connection
         self.stream = connection.stream
         self.receiver = connection.receiver

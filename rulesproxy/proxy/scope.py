@@ -12,10 +12,13 @@ from rulesproxy.model.names import authority
 from rulesproxy.model.tls import Tunnel
 from rulesproxy.model.via import chosen
 from rulesproxy.net.stream import Stream
+from rulesproxy.proxy.settings import Settings
 from rulesproxy.proxy.upstream import Target
 from rulesproxy.proxy.via import takes_absolute_form
 
-_ALPN = ("http/1.1",)
+_HTTP1 = ("http/1.1",)
+_EITHER = ("h2", "http/1.1")
+_PRIOR_KNOWLEDGE = ("h2",)
 _NO_ROUTE = Route()
 
 
@@ -45,6 +48,8 @@ class Scope:
     reverse: str = ""
     #: The tunnel leads to a bare address, because its client looks names up itself: Host may name any.
     unnamed: bool = False
+    #: The client speaks HTTP/2 without TLS: so may the server.
+    prior_knowledge: bool = False
     #: The proxy port, but inside TLS that ends there.
     own_tls: bool = False
 
@@ -77,12 +82,13 @@ class Scope:
             return None
         return authority(*self.destination, self.reverse)
 
-    def target(self, flow: HTTPFlow, received: Address, verify: bool) -> Target:
+    def target(self, flow: HTTPFlow, received: Address, settings: Settings, *, upgrade: bool = False) -> Target:
         """What the upstream pool is asked for (the table of rule-language 3.2).
 
         `received` is the host and port the request came with: while nobody changed them it goes where the tunnel goes,
-        under the name the tunnel has.
+        under the name the tunnel has. `upgrade`: HTTP/1 is needed.
         """
+        http2 = settings.http2 and not upgrade
         request, route = flow.request, flow.route or _NO_ROUTE
         host, port, name = request.host, request.port, request.host
         if self.tunnel is not None and (host, port) == received:
@@ -91,14 +97,16 @@ class Scope:
         if self.reverse and not route.scheme and scheme == self.scheme:
             scheme = self.reverse
         if scheme != "https":
-            target = Target(route.host or host, route.port or port, scheme)
+            alpn = _PRIOR_KNOWLEDGE if http2 and self.prior_knowledge else ()
+            target = Target(route.host or host, route.port or port, scheme, alpn=alpn)
         else:
             target = Target(route.host or host, route.port or port, scheme, route.sni or name,
-                            verify and route.verify, _ALPN)
+                            settings.verify_upstream and route.verify, _EITHER if http2 else _HTTP1)
             demands = flow.server_tls or self.server_tls
             if demands is not None:
                 target = target._replace(verify=target.verify and demands.verify, server_tls=demands)
         if flow.via is None and self.via is None:
             return target
         via = chosen(flow.via, self.via)
-        return target._replace(via=via, absolute_form=takes_absolute_form(via, target, request, route))
+        absolute_form = takes_absolute_form(via, target, request, route)
+        return target._replace(via=via, absolute_form=absolute_form, alpn=() if absolute_form else target.alpn)

@@ -18,7 +18,7 @@ from rulesproxy.proxy.framing import Received
 from rulesproxy.proxy.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from rulesproxy.proxy.upstream import UpstreamConnection
+    from rulesproxy.proxy.upstream_connection import UpstreamConnection
 
 
 class ClientGone(Exception):
@@ -26,7 +26,14 @@ class ClientGone(Exception):
 
 
 class StaleConnection(UpstreamError):
-    """The origin ended the connection without a byte of an answer: the request may not have been seen."""
+    """The origin ended the connection without a byte of an answer: the request may not have been seen.
+
+    `unseen`: it says that it has not acted on it, so that repeating it does no harm.
+    """
+
+    def __init__(self, message: str, *, unseen: bool = False) -> None:
+        super().__init__(message)
+        self.unseen = unseen
 
 
 class BodySource(Protocol):
@@ -105,7 +112,9 @@ class ClientSide(BodySource, Protocol):
 class OriginSide(BodySource, Protocol):
     """The origin's end of one exchange."""
 
-    connection: UpstreamConnection
+    @property
+    def connection(self) -> UpstreamConnection: ...
+
     reading: Watchdog
     writing: Watchdog
     #: The silence allowed within a body, in seconds.

@@ -59,6 +59,10 @@ class UpstreamError(Exception):
         self.hint = hint
         self.rule = rule
 
+    def again(self) -> UpstreamError:
+        """The same for another exchange."""
+        return UpstreamError(self.message, self.status, title=self.title, hint=self.hint, rule=self.rule)
+
 
 def place(address: Address | None) -> str:
     """`host:port` as people write it."""

@@ -7,8 +7,11 @@ A connection is free for everybody with the same target, with two exceptions tha
 handles `server_connect` (it may decide by client), or NTLM or Negotiate was spoken on it, which authenticate the
 connection and not the request (RFC 4559 §6).
 
-Nothing reads an idle connection. Before reuse it is asked, without waiting, whether something arrived: an end, or
-bytes that nobody requested, disqualify it. A sweep every second closes what ended or stayed idle too long.
+Over HTTP/2 exchanges share a connection side by side (http2/shared.py), as many as the server wants at a time; the
+next one opens another. Such a connection is read all the time and closes itself.
+
+Nothing reads an idle connection over HTTP/1. Before reuse it is asked, without waiting, whether something arrived: an
+end, or bytes that nobody requested, disqualify it. A sweep every second closes what ended or stayed idle too long.
 """
 
 from __future__ import annotations
@@ -17,7 +20,6 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from rulesproxy.codecs.http1 import Limits, Receiver
 from rulesproxy.model.connection import Client, Server
 from rulesproxy.model.effects import Via
 from rulesproxy.model.flow import HTTPFlow
@@ -35,12 +37,16 @@ from rulesproxy.proxy.connector import (
     TlsStartServerHook,
     UpstreamError,
 )
-from rulesproxy.proxy.via import seen
+from rulesproxy.proxy.http2.origin import OriginConnection
+from rulesproxy.proxy.http2.shared import HTTP2, SharedConnections
+from rulesproxy.proxy.upstream_connection import Http1Connection, Http2Lease, UpstreamConnection
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.core import Core
 
 __all__ = [
+    "Http1Connection",
+    "Http2Lease",
     "ServerConnectErrorHook",
     "ServerConnectHook",
     "ServerConnectedHook",
@@ -58,30 +64,11 @@ IDLE_SECONDS = 60.0
 IDLE_PER_KEY = 64
 IDLE_TOTAL = 1024
 SWEEP_SECONDS = 1.0
+#: How long a server that speaks without TLS may take to show that it speaks HTTP/2.
+PRIOR_KNOWLEDGE_SECONDS = 3.0
 
 #: Who may take a free connection: a target, or a target and the one client.
 _Key = Target | tuple[Target, Client]
-
-
-class UpstreamConnection:
-    """A connection one exchange holds. `reused`: it carried an exchange before, so it may turn out to be stale."""
-
-    __slots__ = ("client", "forwarder", "idle_since", "receiver", "reused", "server", "stream", "target", "tied")
-
-    def __init__(self, client: Client, server: Server, stream: Stream, target: Target, limits: Limits) -> None:
-        self.client = client  # who it was made for: `server_disconnected` names it
-        self.tied = False  # only `client` may use it
-        self.server = server
-        self.stream = stream
-        self.target = target
-        #: The other proxy that requests are for, to be forwarded; None: the server itself is at the end.
-        self.forwarder = target.via if target.absolute_form and server.via == seen(target.via) else None
-        self.receiver = Receiver(limits)
-        self.reused = False
-        self.idle_since = 0.0
-
-    def __repr__(self) -> str:
-        return f"<UpstreamConnection {self.target} via {self.server.peername}{' reused' if self.reused else ''}>"
 
 
 class UpstreamPool:
@@ -96,10 +83,11 @@ class UpstreamPool:
         self._per_key = per_key
         self._total = total
         # Most recently released last. Keys without connections are removed, so the table cannot grow.
-        self._idle: dict[_Key, list[UpstreamConnection]] = {}
+        self._idle: dict[_Key, list[Http1Connection]] = {}
         self._idle_count = 0
         self._tied_count = 0  # of the idle ones, those tied to a client: mostly none, and then nobody looks for them
         self._closing: set[asyncio.Task[None]] = set()
+        self._shared = SharedConnections()
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -116,20 +104,74 @@ class UpstreamPool:
         client = flow.client_conn
         if target.via is not None or not is_ip(target.host):
             target = self._connector.placed(client, target)
-        connection = None if fresh else self._take(target, client)
-        if connection is None:
-            server = flow.server_conn = Server((target.host, target.port))
-            tied = self._addons.active(ServerConnectHook)
-            stream = await self._connector.connect(client, server, target)
-            connection = UpstreamConnection(client, server, stream, target, self._settings.limits)
-            connection.tied = tied
-        else:
-            flow.server_conn = connection.server
+        while True:
+            if HTTP2 in target.alpn:
+                target = self._shared.demoted(target)
+            if not fresh:
+                found = self._find(target, client)
+                if found is not None:
+                    flow.server_conn = found.server
+                    return found
+            if HTTP2 not in target.alpn or self._shared.speaks_http1(target):
+                return await self._open(flow, target)
+            dialling = self._shared.dialling(self._place(target, client))
+            if dialling is None:
+                return await self._dial_first(flow, target)
+            await dialling.done.wait()
+            fresh = False
+            if dialling.error is not None:
+                flow.server_conn = dialling.server
+                raise dialling.error.again() from dialling.error
+
+    def _find(self, target: Target, client: Client) -> UpstreamConnection | None:
+        if HTTP2 in target.alpn:
+            shared = self._shared.find(self._place(target, client))
+            if shared is not None:
+                return Http2Lease(shared)
+        return self._take(target, client)
+
+    def _place(self, target: Target, client: Client) -> _Key:
+        """Who shares a connection over HTTP/2, and waits for a dial."""
+        return (target, client) if self._addons.active(ServerConnectHook) else target
+
+    async def _dial_first(self, flow: HTTPFlow, target: Target) -> UpstreamConnection:
+        """To a place of which it is not known what it speaks: others that want to go there wait."""
+        place = self._place(target, flow.client_conn)
+        dialling = self._shared.begin(place)
+        try:
+            return await self._open(flow, target)
+        except UpstreamError as exc:
+            dialling.error, dialling.server = exc, flow.server_conn
+            raise
+        finally:
+            self._shared.end(place, dialling)
+
+    async def _open(self, flow: HTTPFlow, target: Target) -> UpstreamConnection:
+        """A new connection. HTTP/2 is spoken on it where the target offers it and the server chooses it in TLS
+        (RFC 7301), or, without TLS, answers in kind (RFC 9113 §3.3)."""
+        client = flow.client_conn
+        server = flow.server_conn = Server((target.host, target.port))
+        place, tied = self._place(target, client), self._addons.active(ServerConnectHook)
+        stream = await self._connector.connect(client, server, target)
+        if HTTP2 in target.alpn:
+            if not target.tls or server.alpn == HTTP2.encode("ascii"):
+                shared = await self._begin_http2(client, server, stream, target, place)
+                if shared is not None:
+                    return Http2Lease(shared)
+            self._shared.remember_http1(target)
+            if not target.tls:
+                return await self._open(flow, self._shared.demoted(target))
+        connection = Http1Connection(client, server, stream, target, self._settings.limits)
+        connection.tied = tied
         return connection
 
     def release(self, connection: UpstreamConnection, reusable: bool, flow: HTTPFlow) -> None:
         """Give the connection back that `flow` used. Not `reusable`, or with more bytes than the answer had, it is
-        closed."""
+        closed; what was shared goes on for the others."""
+        if isinstance(connection, Http2Lease):
+            self._release_lease(connection)
+            return
+        assert isinstance(connection, Http1Connection)
         if not reusable or self._closed or connection.receiver.has_data or connection.stream.closing:
             self.discard(connection)
             return
@@ -138,12 +180,15 @@ class UpstreamPool:
             connection.client = flow.client_conn
         self._keep(connection)
 
-    def discard(self, connection: UpstreamConnection) -> None:
+    def discard(self, connection: Http1Connection) -> None:
         """Close a connection; `server_disconnected` follows."""
         self._spawn(self._connector.disconnect(connection.client, connection.server, connection.stream))
 
     def forget(self, client: Client) -> None:
         """The client left: close the idle connections only it could use."""
+        for shared_key, shared in self._shared:
+            if isinstance(shared_key, tuple) and shared_key[1] is client:
+                shared.end()
         if not self._tied_count:
             return
         for key in [key for key in self._idle if key[1] is client]:
@@ -162,6 +207,8 @@ class UpstreamPool:
                 self.discard(connection)
         self._idle.clear()
         self._idle_count = self._tied_count = 0
+        for _, shared in self._shared:
+            shared.end()
         while self._closing:
             await asyncio.wait(self._closing)
 
@@ -176,9 +223,45 @@ class UpstreamPool:
     async def close_tunnel(self, client: Client, server: Server, stream: Stream) -> None:
         await self._connector.disconnect(client, server, stream)
 
+    # --- HTTP/2 -----------------------------------------------------------------------------------------------
+
+    def _release_lease(self, lease: Http2Lease) -> None:
+        shared = lease.shared
+        if lease.stream is not None:
+            lease.stream.release()
+        if shared.wants_http1:
+            self._shared.remember_http1(lease.target, required=True)
+        shared.release()
+
+    async def _begin_http2(self, client: Client, server: Server, stream: Stream, target: Target,
+                           place: _Key) -> OriginConnection | None:
+        """Speak HTTP/2 from now on. None: the server did not answer in kind, and the connection is closed."""
+        begun: asyncio.Future[OriginConnection] = self._loop.create_future()
+        self._spawn(self._run_http2(client, server, stream, target, place, begun))
+        connection = await begun
+        if not target.tls:
+            await asyncio.wait((connection.judged,), timeout=PRIOR_KNOWLEDGE_SECONDS)
+            if not connection.machine.settings_received:
+                connection.end()
+                return None
+        self._shared.add(place, connection)
+        self._sweep_later()
+        return connection
+
+    async def _run_http2(self, client: Client, server: Server, stream: Stream, target: Target, place: _Key,
+                         begun: asyncio.Future[OriginConnection]) -> None:
+        connection = OriginConnection(stream, self._settings, server, target)
+        begun.set_result(connection)
+        try:
+            await connection.run()
+        finally:
+            connection.watchdog.close()
+            self._shared.remove(place, connection)
+            await self._connector.disconnect(client, server, stream)
+
     # --- idle connections -------------------------------------------------------------------------------------
 
-    def _take(self, target: Target, client: Client) -> UpstreamConnection | None:
+    def _take(self, target: Target, client: Client) -> Http1Connection | None:
         if self._tied_count:
             connection = self._take_key((target, client))
             if connection is not None:
@@ -187,7 +270,7 @@ class UpstreamPool:
             return None
         return self._take_key(target)
 
-    def _take_key(self, key: _Key) -> UpstreamConnection | None:
+    def _take_key(self, key: _Key) -> Http1Connection | None:
         """The most recently used connection that is still good; those that are not are closed on the way."""
         while connections := self._idle.get(key):
             connection = connections[-1]
@@ -197,7 +280,7 @@ class UpstreamPool:
             self.discard(connection)
         return None
 
-    def _keep(self, connection: UpstreamConnection) -> None:
+    def _keep(self, connection: Http1Connection) -> None:
         key = _key(connection)
         connections = self._idle.setdefault(key, [])
         connections.append(connection)
@@ -209,15 +292,14 @@ class UpstreamPool:
             self._evict(key)
         elif self._idle_count > self._total:
             self._evict(min(self._idle, key=lambda key: self._idle[key][0].idle_since))
-        if self._sweep_timer is None:
-            self._sweep_timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        self._sweep_later()
 
     def _evict(self, key: _Key) -> None:
         oldest = self._idle[key][0]
         self._remove(key, oldest)
         self.discard(oldest)
 
-    def _remove(self, key: _Key, connection: UpstreamConnection) -> None:
+    def _remove(self, key: _Key, connection: Http1Connection) -> None:
         connections = self._idle[key]
         if connections[-1] is connection:
             connections.pop()
@@ -236,7 +318,15 @@ class UpstreamPool:
                 if connection.idle_since < oldest or connection.stream.closing:
                     self._remove(key, connection)
                     self.discard(connection)
-        self._sweep_timer = self._loop.call_later(SWEEP_SECONDS, self._sweep) if self._idle else None
+        for _, shared in self._shared:
+            if shared.idle and shared.idle_since < oldest:
+                shared.end()
+        again = self._idle or self._shared.any
+        self._sweep_timer = self._loop.call_later(SWEEP_SECONDS, self._sweep) if again else None
+
+    def _sweep_later(self) -> None:
+        if self._sweep_timer is None:
+            self._sweep_timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -244,7 +334,7 @@ class UpstreamPool:
         task.add_done_callback(self._closing.discard)
 
 
-def _key(connection: UpstreamConnection) -> _Key:
+def _key(connection: Http1Connection) -> _Key:
     return (connection.target, connection.client) if connection.tied else connection.target
 
 

@@ -1,16 +1,14 @@
 """`Http2Connection`: one connection, one state machine, one task that reads, one that writes, and many streams.
 
-In: a byte stream. Out: `Http2Stream`s that are fed as frames arrive, and whose frames leave in few writes: whatever
-was queued in one turn of the event loop goes out together. Memory is bounded by the windows we grant, by the room for
-frames that wait to be written, and by the abuse score. Streams that want to send take turns, a frame each, when there
-is no room for all. It knows frames and windows, not HTTP: what begins on a stream is its two subclasses' affair.
+In: a byte stream. Out: `Http2Stream`s that are fed as frames arrive, and whose frames leave in few writes (outbox.py).
+Memory is bounded by the windows we grant, by the room for frames that wait to be written, and by the abuse score. It
+knows frames and windows, not HTTP: what begins on a stream is its two subclasses' affair.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -34,16 +32,14 @@ from rulesproxy.codecs.http1 import Limits, ProtocolError
 from rulesproxy.codecs.http2 import Machine, MalformedMessage, parse_trailers
 from rulesproxy.model.headers import Field, Fields
 from rulesproxy.net.stream import ConnectionClosed, Stream
+from rulesproxy.proxy.http2.outbox import Outbox
 from rulesproxy.proxy.http2.stream import HEADS_WAITING, Http2Stream, StreamFailed
 from rulesproxy.proxy.watchdog import Watchdog
 
 log = logging.getLogger("rulesproxy")
 
-#: Bytes of frames that may wait for the connection before senders of data wait too.
-HIGH_WATER = 64 * 1024
-#: The largest piece of a body that is sent in one frame: others get their turn in between.
-_SHARE = 16 * 1024
 _FRAME_HEAD = 9
+_BLOCK_SIZE = 256  # of a header block, about
 #: How long and how much is read from a peer after our last word, so that closing does not reset the connection under
 #: it.
 _LINGER_SECONDS = 1.0
@@ -66,11 +62,9 @@ class Http2Connection:
         #: The peer was told, or has told us, that nothing new begins.
         self.going_away = False
         self.over = False
-        self._queued = 0  # bytes of frames that wait to be written
-        self._to_write = asyncio.Event()
+        self.out = Outbox(stream, machine)
         self._reading = False
         self._finishing = False
-        self._turns: deque[asyncio.Future[None]] = deque()
         self._loop = asyncio.get_running_loop()
 
     # --- the reading task -------------------------------------------------------------------------------------
@@ -78,8 +72,8 @@ class Http2Connection:
     async def run(self, first: bytes = b"") -> None:
         """Serve the connection until it ends. `first` was read from the stream before."""
         self.machine.begin()
-        writer = self._loop.create_task(self._write())
-        self._to_write.set()
+        writer = self._loop.create_task(self.out.run())
+        self.out.queued()
         try:
             heard = await self._read_frames(first)
             self._finish()
@@ -134,7 +128,7 @@ class Http2Connection:
             handler = self._HANDLERS.get(event.__class__)
             if handler is not None:
                 handler(self, event)
-        self._to_write.set()
+        self.out.queued()
 
     def _broken(self, exc: H2Error) -> None:
         self.reason = f"HTTP/2 was broken: {exc}" if str(exc) else "HTTP/2 was broken"
@@ -154,9 +148,7 @@ class Http2Connection:
         self.over = self.going_away = self._finishing = True
         for stream in tuple(self.streams.values()):
             self.cut(stream, StreamFailed(self.reason))
-        self._to_write.set()
-        while self._turns:
-            self.grant()
+        self.out.finish()
         self.changed()
 
     async def _linger(self) -> None:
@@ -169,72 +161,12 @@ class Http2Connection:
         except (ConnectionClosed, TimeoutError):  # it is closed in any case
             return
 
-    # --- the writing task -------------------------------------------------------------------------------------
-
-    async def _write(self) -> None:
-        try:
-            while True:
-                await self._to_write.wait()
-                self._to_write.clear()
-                data = self.machine.data_to_send()
-                self._queued = 0
-                if data:
-                    await self.stream.write(data)
-                elif self._finishing:
-                    return
-                self.grant()
-                if self._finishing:
-                    self._to_write.set()
-        except ConnectionClosed:  # the reader learns of it too, and tells the streams
-            return
-
-    def queue(self) -> None:
-        """Something was given to the state machine: it leaves with the next write."""
-        self._to_write.set()
-
     # --- what streams ask for ---------------------------------------------------------------------------------
-
-    @property
-    def share(self) -> int:
-        """The largest piece that may go into one frame now."""
-        machine = self.machine
-        return min(_SHARE, machine.max_outbound_frame_size, machine.outbound_flow_control_window)
 
     def window(self, stream: Http2Stream) -> int:
         """What the stream's own window allows."""
         known = self.machine.streams.get(stream.id)
         return known.outbound_flow_control_window if known is not None else 0
-
-    def may_send(self, *, granted: bool) -> bool:
-        """There is room and window, and nobody waits for them, or it is the caller's turn."""
-        return self._open and (granted or not self._turns)
-
-    @property
-    def _open(self) -> bool:
-        return self._queued < HIGH_WATER and self.machine.outbound_flow_control_window > 0
-
-    async def turn(self) -> None:
-        """Wait behind those who wait already, for room to send one frame. It must be used, or given up by `grant`."""
-        waiter = self._loop.create_future()
-        self._turns.append(waiter)
-        self.grant()
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self.grant()
-            raise
-        finally:
-            if waiter in self._turns:
-                self._turns.remove(waiter)
-
-    def grant(self) -> None:
-        """Give the next one a turn, if there is something to have."""
-        turns = self._turns
-        while turns and turns[0].done():
-            turns.popleft()
-        if turns and (self.over or self._open):
-            turns.popleft().set_result(None)
 
     def send_block(self, stream: Http2Stream, block: list[Field], *, end: bool) -> None:
         """Raises StreamFailed."""
@@ -242,27 +174,25 @@ class Http2Connection:
             self.machine.send_headers(stream.id, block, end_stream=end)
         except H2Error as exc:
             raise StreamFailed(f"nothing can be sent any more: {exc}", remote=False) from exc
-        self._queued += 256  # about
-        self._to_write.set()
+        self.out.queued(_BLOCK_SIZE)
 
     def send_data(self, stream: Http2Stream, data: memoryview, *, end: bool) -> None:
-        """No more than `window`, `share` and `may_send` allow. Raises StreamFailed."""
+        """No more than the windows and `Outbox.share` allow. Raises StreamFailed."""
         size = len(data)
         try:
             self.machine.send_data(stream.id, data, end_stream=end)
         except H2Error as exc:
             raise StreamFailed(f"nothing can be sent any more: {exc}", remote=False) from exc
-        self._queued += size + _FRAME_HEAD
         self.machine.abuse.moved(size)
-        self._to_write.set()
-        self.grant()
+        self.out.queued(size + _FRAME_HEAD)
+        self.out.grant()
 
     def send_reset(self, stream: Http2Stream, code: int) -> None:
         try:
             self.machine.reset_stream(stream.id, code)
         except H2Error:  # it is closed already, or the connection is
             return
-        self._to_write.set()
+        self.out.queued()
 
     def give_back(self, stream: Http2Stream | None, window: int) -> None:
         """So many bytes were taken on: the peer may send as many again."""
@@ -272,7 +202,7 @@ class Http2Connection:
             self.machine.acknowledge_received_data(window, stream.id if stream is not None else 1)
         except H2Error:
             return
-        self._to_write.set()
+        self.out.queued()
 
     def forget(self, stream: Http2Stream, window: int) -> None:
         """Called by `Http2Stream.release`; `window` was never given back."""
@@ -308,13 +238,13 @@ class Http2Connection:
         if not self.going_away:
             self.going_away = True
             self.machine.close_connection(code)
-            self._to_write.set()
+            self.out.queued()
 
     def end(self) -> None:
         """Say GOAWAY and end as soon as that is out."""
         self.say_goaway()
         self._finishing = True
-        self._to_write.set()
+        self.out.queued()
         if self._reading:
             self.watchdog.expire()
 
@@ -383,6 +313,14 @@ class Http2Connection:
         else:
             stream.feed_end(trailers)
 
+    def expect(self, stream: Http2Stream, length: int) -> None:
+        """The body is to be so long; some or all of it may have come already."""
+        stream.length = length
+        if stream.failure is None and (stream.received > length or (stream.end is not None
+                                                                    and stream.received != length)):
+            stream.end = None
+            self._wrong_length(stream)
+
     def _wrong_length(self, stream: Http2Stream) -> None:  # RFC 9113 §8.1.1
         self.refuse(stream, MalformedMessage("the body is not as long as its content-length says"))
 
@@ -405,7 +343,7 @@ class Http2Connection:
             if stream is not None:
                 stream.wake_sender()
         else:
-            self.grant()
+            self.out.grant()
 
     def _on_settings(self, event: RemoteSettingsChanged) -> None:
         self.machine.bound_encoder()

@@ -172,11 +172,11 @@ class Http2Stream:
                 if view and connection.window(self) <= 0:
                     await self._window_opens()
                     continue
-                if view and not connection.may_send(granted=granted):
-                    await connection.turn()
+                if view and not connection.out.may_send(granted=granted):
+                    await connection.out.turn()
                     granted = True
                     continue
-                size = min(len(view), connection.window(self), connection.share) if view else 0
+                size = min(len(view), connection.window(self), connection.out.share) if view else 0
                 last = end and size == len(view)
                 granted = False
                 connection.send_data(self, view[:size], end=last)
@@ -186,11 +186,11 @@ class Http2Stream:
                     return
         finally:
             if granted:  # and not used
-                connection.grant()
+                connection.out.grant()
 
     async def _window_opens(self) -> None:
         self._window_waiter = asyncio.get_running_loop().create_future()
-        self.connection.grant()  # the turn, if it was ours, is of no use here
+        self.connection.out.grant()  # the turn, if it was ours, is of no use here
         try:
             await self._window_waiter
         finally:

@@ -1,0 +1,54 @@
+"""What the upstream pool hands out: a connection, or room on one that is shared."""
+
+from __future__ import annotations
+
+from rulesproxy.codecs.http1 import Limits, Receiver
+from rulesproxy.model.connection import Client, Server
+from rulesproxy.net.stream import Stream
+from rulesproxy.proxy.http2.origin import OriginConnection
+from rulesproxy.proxy.http2.stream import Http2Stream
+from rulesproxy.proxy.target import Target
+from rulesproxy.proxy.via import seen
+
+
+class UpstreamConnection:
+    """What one exchange holds. `reused`: the connection carried an exchange before, so it may turn out to be stale."""
+
+    __slots__ = ("reused", "server", "target")
+
+    def __init__(self, server: Server, target: Target) -> None:
+        self.server = server
+        self.target = target
+        self.reused = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.target} via {self.server.peername}{' reused' if self.reused else ''}>"
+
+
+class Http2Lease(UpstreamConnection):
+    """Room for one exchange on a connection that others use too. `stream` is its stream once there is one."""
+
+    __slots__ = ("shared", "stream")
+
+    def __init__(self, shared: OriginConnection) -> None:
+        super().__init__(shared.server, shared.target)
+        self.shared = shared
+        self.stream: Http2Stream | None = None
+        self.reused = shared.carried > 0
+        shared.lease()
+
+
+class Http1Connection(UpstreamConnection):
+    """A connection that carries one exchange after the other."""
+
+    __slots__ = ("client", "forwarder", "idle_since", "receiver", "stream", "tied")
+
+    def __init__(self, client: Client, server: Server, stream: Stream, target: Target, limits: Limits) -> None:
+        super().__init__(server, target)
+        self.client = client  # who it was made for: `server_disconnected` names it
+        self.tied = False  # only `client` may use it
+        self.stream = stream
+        #: The other proxy that requests are for, to be forwarded; None: the server itself is at the end.
+        self.forwarder = target.via if target.absolute_form and server.via == seen(target.via) else None
+        self.receiver = Receiver(limits)
+        self.idle_since = 0.0
