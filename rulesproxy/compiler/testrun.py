@@ -106,8 +106,9 @@ def compare(expect: Expect, outcome: Outcome) -> Iterable[Difference]:
         yield Difference("messages", "messages", "no conversation")
     if expect.server is not None and not _is_server(expect.server, outcome):
         yield Difference("server", expect.server, outcome.server or "no server is asked")
-    if expect.via is not None and expect.via.lower() != (outcome.via or "direct"):
-        yield Difference("via", expect.via, outcome.via or "direct")
+    via = "no server is asked" if outcome.server is None else outcome.via or "direct"
+    if expect.via is not None and expect.via.lower() != via:
+        yield Difference("via", expect.via, via)
     if expect.nothing_sent and outcome.sent is not None:
         yield Difference("sent", "nothing", f"{outcome.sent.method} {outcome.sent.url}")
     if expect.sent is not None and outcome.said is None:

@@ -187,6 +187,8 @@ def test_7_expect_names_the_way() -> None:
     holds(TESTED % PROXY.upper().replace("HTTP", "http"))
     assert differs(TESTED % "direct") == ["via"]
     assert differs(TESTED % "http://proxy.test:80") == ["via"]
+    mocked = TESTED.replace("upstream_proxy: {url", "respond: mock, upstream_proxy: {url")
+    assert differs(mocked % PROXY) == differs(mocked % "direct") == ["via"]
     holds(f"rules: [{{{OFFICE}, tests: [{{request: 'GET http://b.test/', expect: {{no_rule: office, via: direct}}}}, "
           "{tls: {sni: a.test}, expect: {rule: office}}]}]")
 
