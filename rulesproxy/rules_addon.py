@@ -25,7 +25,7 @@ from rulesproxy.runtime.decision import RuleInfo
 from rulesproxy.runtime.early import answer_query, judge_tunnel, open_tunnel, resolve_name, start_tls
 from rulesproxy.runtime.engine import RuleExchange
 from rulesproxy.runtime.facts import Files
-from rulesproxy.runtime.messages import decide_message
+from rulesproxy.runtime.messages import decide_message, may_match_messages
 from rulesproxy.runtime.ruleset import RuleSet, UnreadableBody
 
 log = logging.getLogger("rulesproxy.rules")
@@ -113,6 +113,9 @@ class Rules:
         return bool(exchange.waits_for_request if phase == "request" else exchange.waits_for_response)
 
     # --- messages ------------------------------------------------------------------------------------------------
+
+    def needs_messages(self, flow: HTTPFlow) -> bool:
+        return self.current is not None and may_match_messages(self.current, flow)
 
     def websocket_message(self, flow: HTTPFlow) -> None:
         """Messages meet the set that is current when they arrive (rule-language 6.3)."""

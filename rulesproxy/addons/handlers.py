@@ -19,6 +19,7 @@ logger = logging.getLogger("rulesproxy.addons")
 
 #: The questions of model/policy.py and what they are asked with.
 POLICY_METHODS = {"tls_decision": ("tunnel",), "tunnel_decision": ("tunnel",), "needs_body": ("flow", "phase"),
+                  "needs_messages": ("flow",),
                   "resolve": ("name", "client")}
 
 _SYNCHRONOUS = frozenset({"load", "configure", *POLICY_METHODS})

@@ -16,9 +16,9 @@ from rulesproxy.model.tls import Tunnel
 
 logger = logging.getLogger("rulesproxy.addons")
 
+WEBSOCKET_HOOKS = ("websocket_start", "websocket_message", "websocket_end")
 #: Hooks that never fire for a relayed tunnel: an addon that handles one of them wants plaintext.
-PLAINTEXT_HOOKS = ("requestheaders", "request", "responseheaders", "response", "error",
-                   "websocket_start", "websocket_message", "websocket_end")
+PLAINTEXT_HOOKS = ("requestheaders", "request", "responseheaders", "response", "error", *WEBSOCKET_HOOKS)
 
 _INTERCEPT = TlsDecision(TlsVerdict.INTERCEPT)
 _RELAY = TlsDecision(TlsVerdict.RELAY)
@@ -35,8 +35,8 @@ class PolicyChain:
     """Asks the addons in order; the first that answers something decides.
 
     An addon without `tls_decision` is a script here: when it handles an HTTP hook, TLS that nobody else decides on is
-    intercepted (option `decrypt`), and its `request` and `response` see whole bodies. Addons that only look on and
-    should not cause either define the two methods and answer None and False.
+    intercepted (option `decrypt`), its `request` and `response` see whole bodies, and its `websocket_*` see messages.
+    Addons that only look on and should not cause any of that define the methods and answer None and False.
     """
 
     def __init__(self, options: Options) -> None:
@@ -44,18 +44,24 @@ class PolicyChain:
         self._tls: tuple[_Question, ...] = ()
         self._tunnels: tuple[_Question, ...] = ()
         self._bodies: tuple[_Question, ...] = ()
+        self._messages: tuple[_Question, ...] = ()
         self._names: tuple[_Question, ...] = ()
         self._script_phases: frozenset[str] = frozenset()
         self._script_decrypts = False
+        self._script_listens = False
 
     def rebuild(self, members: Sequence[Member]) -> None:
         """Compute the tuples anew; the addon manager calls it whenever the chain changes."""
         self._tls = _questions(members, "tls_decision")
         self._tunnels = _questions(members, "tunnel_decision")
         self._bodies = _questions(members, "needs_body")
+        self._messages = _questions(members, "needs_messages")
         self._names = _questions(members, "resolve")
         self._script_decrypts = any(
             member.policy("tls_decision") is None and any(member.handler(name) for name in PLAINTEXT_HOOKS)
+            for member in members)
+        self._script_listens = any(
+            member.policy("needs_messages") is None and any(member.handler(name) for name in WEBSOCKET_HOOKS)
             for member in members)
         self._script_phases = frozenset(
             phase for phase in ("request", "response")
@@ -117,6 +123,18 @@ class PolicyChain:
                     return True
             except Exception as exc:
                 _failed(name, "needs_body", exc)
+        return False
+
+    def needs_messages(self, flow: HTTPFlow) -> bool:
+        """True if anybody looks at the messages of this WebSocket connection."""
+        if self._script_listens:
+            return True
+        for name, ask in self._messages:
+            try:
+                if ask(flow):
+                    return True
+            except Exception as exc:
+                _failed(name, "needs_messages", exc)
         return False
 
     def resolve(self, name: str, client: Client | None) -> NameAnswer | None:

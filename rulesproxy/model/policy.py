@@ -77,4 +77,9 @@ class Policy(Protocol):
         """True if the body must be complete before the `request` (`response`) hook."""
         ...
 
+    def needs_messages(self, flow: HTTPFlow) -> bool:
+        """True if the messages of this WebSocket connection are looked at; otherwise its bytes just pass. Asked at the
+        handshake, and again when the rules have changed."""
+        ...
+
     def resolve(self, name: str, client: Client | None) -> NameAnswer | None: ...

@@ -325,8 +325,7 @@ class Exchange:
     async def _switch_protocols(self, response: Response, origin: OriginSide) -> None:
         """From here on both sides speak something else."""
         await self._events.response()
-        client = await self._answer.switch(response)
-        await serve_websocket(self._session, self._flow, client, origin.switched())
+        await serve_websocket(self._session, self._flow, await self._answer.switch(response), origin.switched())
 
     # --- the end ----------------------------------------------------------------------------------------------
 

@@ -12,9 +12,9 @@ message, `websocket_end`; both streams are then the callers' to close. What is i
   ends without one (1006) ends on the other side the same way: a reset by a reset, an end of stream by one. What the
   proxy ends itself it closes on both sides with the same code: 1002, 1007 and 1009 for what broke the protocol or a
   limit, 1001 when it was silent for too long or the proxy stops, 1011 when a handler left something unsendable.
-* While nobody handles a hook of WebSocket the bytes pass untouched, which costs least and keeps every extension. The
-  codecs could not join in later (the state of deflate is gone), so a connection that new rules want to see is ended
-  at once (`RawWebSocket.reconsider`); clients connect again.
+* Where nobody looks (the policy's `needs_messages`) the bytes pass untouched, which costs least and keeps every
+  extension. The codecs could not join in later, the state of deflate is gone: when rules change so that one could match
+  its messages, a connection is ended at once (`RawWebSocket.reconsider`), and clients connect again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ from rulesproxy.proxy.websocket_hooks import (
     WebsocketEndHook,
     WebsocketMessageHook,
     WebsocketStartHook,
-    is_watched,
 )
 from rulesproxy.proxy.websocket_side import Side
 
@@ -63,7 +62,7 @@ async def serve_websocket(session: Session, flow: HTTPFlow, client: Stream, orig
     """Serve a connection to its end. The streams stay the caller's to close."""
     core = session.core
     assert flow.response is not None
-    if not is_watched(core.addons) or unknown_extensions(flow.response.headers):
+    if not core.addons.policy.needs_messages(flow) or unknown_extensions(flow.response.headers):
         relay: RawWebSocket | WebSocket = RawWebSocket(session, flow, client, origin)
     else:
         relay = WebSocket(session, flow, client, origin)
@@ -92,7 +91,7 @@ class RawWebSocket(Splice):
 
     def reconsider(self) -> bool:
         """The rules have changed. True if somebody looks now: the connection ends."""
-        if not is_watched(self._addons):
+        if not self._addons.policy.needs_messages(self._flow):
             return False
         self._stop()
         return True

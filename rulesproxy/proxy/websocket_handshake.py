@@ -5,15 +5,15 @@ from __future__ import annotations
 from rulesproxy.addons.manager import AddonManager
 from rulesproxy.codecs.http1 import ResponseHead
 from rulesproxy.codecs.websocket import HandshakeError, check_answer, readable_offer
+from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.http import Request
 from rulesproxy.proxy.upstream import UpstreamError
-from rulesproxy.proxy.websocket_hooks import is_watched
 
 
-def offer_what_we_read(request: Request, addons: AddonManager) -> None:
+def offer_what_we_read(flow: HTTPFlow, addons: AddonManager) -> None:
     """Leave out of a handshake what would hide messages from those who look at them."""
-    if is_watched(addons):
-        readable_offer(request.headers)
+    if addons.policy.needs_messages(flow):
+        readable_offer(flow.request.headers)
 
 
 def fits_handshake(request: Request, head: ResponseHead) -> bool:

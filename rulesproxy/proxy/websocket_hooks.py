@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rulesproxy.addons.hooks import Hook
-from rulesproxy.addons.manager import AddonManager
 from rulesproxy.model.flow import HTTPFlow
 
 
@@ -28,11 +27,3 @@ class WebsocketEndHook(Hook):
     """The connection ended, however it did: `flow.websocket.close_code` says so. Fires once for each start."""
 
     flow: HTTPFlow
-
-
-_HOOKS = (WebsocketMessageHook, WebsocketStartHook, WebsocketEndHook)
-
-
-def is_watched(addons: AddonManager) -> bool:
-    """True if anybody wants to see what WebSocket connections say."""
-    return any(addons.active(hook) for hook in _HOOKS)

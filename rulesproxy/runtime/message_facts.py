@@ -83,14 +83,17 @@ def facts_of(flow: HTTPFlow | TCPFlow | UDPFlow) -> MessageFacts:
     if conversation is None:
         raise ValueError("the flow has no messages")
     if conversation.facts is None:
-        conversation.facts = _handshake_facts(flow) if isinstance(flow, HTTPFlow) else _stream_facts(flow)
+        conversation.facts = (WebSocketFacts(handshake_facts(flow)) if isinstance(flow, HTTPFlow)
+                              else _stream_facts(flow))
     facts: MessageFacts = conversation.facts
     return facts
 
 
-def _handshake_facts(flow: HTTPFlow) -> WebSocketFacts:
-    # The exchange knows the request as it came. Without one there were no rules that could have changed it.
-    return WebSocketFacts(flow.pinned.facts if flow.pinned is not None else HttpFacts(flow.request, flow.client_conn))
+def handshake_facts(flow: HTTPFlow) -> HttpFacts:
+    """Facts of the handshake of a WebSocket connection: the request as the client sent it."""
+    # The exchange knows that. Without one there were no rules that could have changed it.
+    facts: HttpFacts = flow.pinned.facts if flow.pinned is not None else HttpFacts(flow.request, flow.client_conn)
+    return facts
 
 
 def _stream_facts(flow: TCPFlow | UDPFlow) -> StreamFacts:

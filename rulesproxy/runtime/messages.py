@@ -16,7 +16,7 @@ from rulesproxy.model.websocket import LONGEST_REASON, Opcode, WebSocketMessage
 from rulesproxy.runtime.decision import Decision, RuleInfo
 from rulesproxy.runtime.edits import Edit, compose
 from rulesproxy.runtime.fields import FieldEditor
-from rulesproxy.runtime.message_facts import facts_of
+from rulesproxy.runtime.message_facts import facts_of, handshake_facts
 from rulesproxy.runtime.phase import Phase, Slot
 from rulesproxy.runtime.ruleset import ErrorHandler, RuleSet
 from rulesproxy.runtime.substitution import Substitution
@@ -39,6 +39,15 @@ def message_of(flow: MessageFlow) -> Any:
     conversation = flow.websocket if isinstance(flow, HTTPFlow) else flow
     assert conversation is not None
     return conversation.messages[-1]
+
+
+def may_match_messages(rules: RuleSet, flow: HTTPFlow) -> bool:
+    """Whether a rule could match a message of this WebSocket connection."""
+    index = rules.indexes.get(Phase.WEBSOCKET)
+    if index is None:
+        return False
+    facts = handshake_facts(flow)
+    return any(True for _ in index.find(facts.host, facts.path))
 
 
 def decide_message(rules: RuleSet, flow: MessageFlow, on_error: ErrorHandler) -> Decision | None:

@@ -244,6 +244,8 @@ class Recorder:
     def __init__(self) -> None:
         self.order = HookOrder()
         self.events: list[tuple[str, Any]] = []
+        #: Whether messages of WebSocket connections are to be read, also when nobody else looks at them.
+        self.listens = True
 
     @property
     def names(self) -> list[str]:
@@ -263,6 +265,9 @@ class Recorder:
 
     def needs_body(self, flow: Any, phase: Any) -> bool:
         return False
+
+    def needs_messages(self, flow: Any) -> bool:
+        return self.listens
 
     def record(self, name: str, argument: Any = None) -> None:
         self.events.append((name, argument))
