@@ -268,6 +268,7 @@ class TcpRelay(Splice):
                 if data:
                     await sink.write(data)
                 await self._tell_of_update()
+                await asyncio.sleep(0)  # a handler that always adds one must not stop the proxy
         except ConnectionClosed as exc:
             self._end(Error(f"{exc}"))
         finally:

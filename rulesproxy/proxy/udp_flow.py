@@ -197,6 +197,7 @@ class UdpConversation:
                 await self._show(flow.outbox.pop(0))
                 if self._addons.active(UpdateHook):
                     await self._addons.fire(UpdateHook([flow]))
+                await asyncio.sleep(0)  # a handler that always adds one must not stop the proxy
             elif flow.closing:
                 self.refused = True
                 return

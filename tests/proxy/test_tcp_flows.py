@@ -311,6 +311,19 @@ async def test_injection_at_any_time_from_anywhere(make_proxy: MakeProxy) -> Non
     await ends(proxy, "tcp_end")
 
 
+async def test_a_handler_that_always_injects_does_not_stop_the_proxy(make_proxy: MakeProxy) -> None:
+    def again(flow: TCPFlow, message: Any) -> None:
+        flow.inject(b"again", to_client=True)
+        if message.injected:
+            message.drop()
+
+    proxy = await make_proxy(Messages(again), record=False)
+    async with run_origin(echo) as origin, tunnel(proxy, origin.port, HELLO) as (reader, writer):
+        assert await reader.readexactly(6) == HELLO
+        reset(writer)
+        assert await until(lambda: not proxy.core.sessions)
+
+
 async def test_a_side_that_takes_nothing_does_not_hold_up_what_is_injected_to_the_other(
         make_proxy: MakeProxy) -> None:
     addon = Messages()

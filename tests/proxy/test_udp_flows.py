@@ -280,6 +280,23 @@ async def test_injected_datagrams_reach_both_sides(make_proxy: MakeProxy) -> Non
     assert proxy.recorder.arguments("update") == [[addon.flow]] * 3
 
 
+async def test_a_handler_that_always_injects_does_not_stop_the_proxy(make_proxy: MakeProxy) -> None:
+    def again(flow: UDPFlow, message: Any) -> None:
+        addon.seen.clear()
+        flow.inject(b"again", to_client=True)
+        if message.injected:
+            message.drop()
+
+    addon = Messages(again)
+    proxy = await make_proxy(addon, record=False)
+    with peer() as server, peer() as client:
+        async with udp_proxy(proxy, server.port) as udp:
+            client.send(b"ping", udp.address[1])
+            await server.receive()
+            addon.flow.kill()
+            assert await until(lambda: not udp.flows)
+
+
 async def test_handlers_that_come_later_see_what_comes_later(make_proxy: MakeProxy) -> None:
     proxy = await make_proxy(record=False)
     addon = Messages()
