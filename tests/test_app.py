@@ -52,12 +52,15 @@ def test_confdir_is_not_set_by_set(tmp_path: Path) -> None:
     (["regular@9000"], ["regular@127.0.0.1:9000"]),
     (["regular@[::1]:9000", "regular@localhost:9001", "dns@127.0.0.5:53"],
      ["regular@[::1]:9000", "regular@localhost:9001", "dns@127.0.0.5:53"]),
+    (["socks5", "reverse:http://shop.test"], ["socks5@127.0.0.1:1080", "reverse:http://shop.test@127.0.0.1:8080"]),
+    (["reverse:dns://9.9.9.9"], ["reverse:dns://9.9.9.9@127.0.0.1:8053"]),
 ])
 def test_what_listens(tmp_path: Path, modes: list[str], expected: list[str]) -> None:
     assert [str(mode) for mode in listeners(make_options(tmp_path, mode=modes))] == expected
 
 
-@pytest.mark.parametrize("mode", ["regular@0.0.0.0:0", "dns@[::]:0", "regular@192.0.2.1:8080", "regular@host.test:80"])
+@pytest.mark.parametrize("mode", ["regular@0.0.0.0:0", "dns@[::]:0", "regular@192.0.2.1:8080", "regular@host.test:80",
+                                  "socks5@0.0.0.0:0", "reverse:tcp://10.0.0.7:1@0.0.0.0:0", "transparent@[::]:0"])
 def test_listening_for_others_must_be_asked_for(tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(StartupError, match="--allow-remote"):
         listeners(make_options(tmp_path, mode=[mode]))

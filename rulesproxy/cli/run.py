@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="serve HTTP and HTTPS there; short for --mode regular@HOST:PORT (127.0.0.1:8080 if nothing else is said)")
     add("--dns", action="append", default=[], metavar="HOST:PORT",
         help="serve DNS there; short for --mode dns@HOST:PORT (port 8053 if only a host is said)")
-    add("--mode", action="append", default=[], metavar="MODE[@HOST:PORT]",
-        help="a listener: regular or dns; repeatable")
+    add("--mode", action="append", default=[], metavar="MODE[:DATA][@[HOST:]PORT]",
+        help="a listener: regular, reverse:URL, upstream:URL, socks5, transparent or dns (docs/modes.md); repeatable")
     add("--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments",
         help="set an option (docs/options.md, or --options); repeatable")
     add("-s", "--script", action="append", default=[], metavar="FILE.py", dest="scripts",

@@ -28,8 +28,8 @@ rules:
       - {request: GET http://db.lab.example/, expect: {no_rule: names-of-the-lab}}
 """
 SCHEMA = {
-    "description": 'The mode of the listener (regular, dns), or "@port", or "@host:port" as it was bound; a list means '
-                   "any of them.",
+    "description": 'The mode of the listener (regular, reverse, upstream, socks5, transparent, dns), or "@port", or '
+                   '"@host:port" as it was bound; a list means any of them.',
     "$ref": "#/$defs/texts",
 }
 MODES = ("regular", "dns", "reverse", "socks5", "transparent", "upstream", "local", "wireguard", "tun")

@@ -123,8 +123,8 @@ async def running(*arguments: str | Path, cwd: Path, prefix: tuple[str, ...] = (
     """`rulesproxy ARGUMENTS` while the block runs, after the command `prefix`, as `ip netns exec NAME` is one. What it
     leaves on standard error must not be alarming."""
     process = await asyncio.create_subprocess_exec(
-        *prefix, *COMMAND, *map(str, arguments), cwd=cwd, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE, env=environment(cwd / "conf"))
+        *prefix, *COMMAND, *map(str, arguments), cwd=cwd, stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment(cwd / "conf"))
     command = RunningCommand(process, cwd)
     try:
         yield command
