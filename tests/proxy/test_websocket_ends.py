@@ -396,3 +396,61 @@ async def test_a_slow_reader_holds_up_the_sender_and_only_that_direction(make_pr
         assert await client.receive() == (BINARY, bytes(256 * 1024))
         client.reset()
         await handler.end()
+
+
+# --- handlers that fail or close early ----------------------------------------------------------------------------
+
+async def test_a_handler_that_raises_is_passed_over(make_proxy: MakeProxy, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def websocket_message(self, flow: HTTPFlow) -> None:
+            raise RuntimeError("no")
+
+    proxy = await make_proxy(Broken())
+    async with run_echo() as port, ws_connect(proxy, port) as client:
+        await client.send("x")
+        assert await client.recv() == "x"
+    assert "Broken" in caplog.text
+
+
+async def test_a_handler_that_raises_kills_where_errors_refuse(make_proxy: MakeProxy) -> None:
+    class Broken:
+        def websocket_message(self, flow: HTTPFlow) -> None:
+            raise RuntimeError("no")
+
+    handler = Handler()
+    proxy = await make_proxy(Broken(), handler, addon_errors="refuse")
+    async with run_origin(raw_server(say_nothing)) as origin, raw_client(proxy, origin.port) as client:
+        await client.send_frame(TEXT, b"unjudged")
+        assert not await client.at_end()
+        assert (await handler.end()).close_code == 1006
+    assert b"unjudged" not in origin.received
+    assert origin.received.endswith(b"\r\n\r\n")
+
+
+async def test_close_at_the_start(make_proxy: MakeProxy) -> None:
+    class Closing:
+        def websocket_start(self, flow: HTTPFlow) -> None:
+            assert flow.websocket is not None
+            flow.websocket.inject(b"sorry", to_client=True)
+            flow.websocket.close(1013, "later")
+
+    handler = Handler()
+    proxy = await make_proxy(Closing(), handler)
+    async with run_echo() as port, ws_connect(proxy, port) as client:
+        assert await client.recv() == "sorry"
+        await client.wait_closed()
+        assert (client.close_code, client.close_reason) == (1013, "later")
+    assert (await handler.end()).close_code == 1013
+    assert handler.messages == [b"sorry"]
+
+
+async def test_a_conversation_remembers_little_of_large_messages(make_proxy: MakeProxy) -> None:
+    handler = Handler()
+    proxy = await make_proxy(handler)
+    async with run_echo(compression=None) as port, ws_connect(proxy, port, compression=None) as client:
+        for number in range(20):
+            await client.send(bytes([number]) * 500_000)
+            assert len(await client.recv()) == 500_000
+    data = await handler.end()
+    assert data.messages[-1].content == bytes([19]) * 500_000
+    assert sum(len(message.content) for message in data.messages) < 3 << 20
