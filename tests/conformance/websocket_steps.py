@@ -166,7 +166,7 @@ def fails_fast(rest: Step) -> Ending:
     """The other side does not wait for the rest to fail with 1007. After the rest: non-strict."""
     async def judge(peer: Peer) -> Verdict:
         try:
-            event = await peer.next(_MOMENT * 5)
+            event = await peer.next(PATIENCE / 2)
         except Unmet:
             await rest(peer)
             await fails(INVALID_DATA)(peer)
