@@ -153,12 +153,13 @@ def _hint(exc: OSError) -> str:
     """What to do about a handshake that failed for another reason than the certificate."""
     if isinstance(exc, TLSError):
         if exc.alert in _CERTIFICATE_WANTED:
-            return "The server wants a certificate of its clients: see --set client_certs=PLACE."
-        if "protocol" in str(exc) or "version" in str(exc):
-            return ("The server may speak only TLS that is older than allowed here: see --set "
-                    "tls_version_server_min=VERSION, or `tls: {min_version: TLS1}` on a rule for this host.")
-    return ""
+            return _SHOW_ONE
+        return _ALLOW_OLDER if "protocol" in str(exc) or "version" in str(exc) else ""
+    return f"It gave no reason. {_ALLOW_OLDER} {_SHOW_ONE}"
 
 
+_ALLOW_OLDER = ("The server may speak only TLS that is older than allowed here: see --set "
+                "tls_version_server_min=VERSION, or `tls: {min_version: TLS1}` on a rule for this host.")
+_SHOW_ONE = "The server may want a certificate of its clients: see --set client_certs=PLACE."
 _NOTHING_WANTED = TlsDemands()
 _CERTIFICATE_WANTED = ("certificate required", "handshake failure", "bad certificate")
