@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +31,7 @@ from tests.support.hook_logs import (
     Decide,
     assert_log,
 )
+from tests.support.leaks import until
 from tests.support.origin import HELLO, Origin, OriginConnection, answering, run_origin
 from tests.support.proxy import RunningProxy
 from tests.support.upstream_proxies import Asked, Through, connect_proxy, run_proxy_script
@@ -433,6 +437,38 @@ async def test_no_other_proxy_is_asked_for_this_one(make_proxy: MakeProxy) -> No
                 done = await proxy.curl("--http1.1", "-i", f"{scheme}://{host}:{proxy.port}/")
                 assert "HTTP/1.1 502 " in done.text and "this proxy itself" in done.text
         assert asked.connects == [] and upstream.connections == []
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5"])
+async def test_a_client_that_leaves_while_the_proxy_thinks_leaves_nothing_behind(make_proxy: MakeProxy,
+                                                                                scheme: str) -> None:
+    async def silent(connection: OriginConnection) -> None:
+        await connection.read_to_end()
+
+    async with run_origin(silent) as upstream:
+        # A Host that the proxy would replace makes it a tunnel.
+        proxy = await make_proxy(Through(Via(scheme, "127.0.0.1", upstream.port)), At("request", lambda flow: setattr(
+            flow, "route", Route("elsewhere.test"))))
+        _, writer = await proxy.connect()
+        writer.write(b"GET http://shop.test/ HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+        await upstream.wait_for_connections(1)
+        await until(lambda: bool(upstream.connections[0].received))
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST: it is no half-close
+        writer.transport.abort()
+        assert await until(lambda: "client_disconnected" in proxy.recorder.names)
+        assert proxy.recorder.of("server_connect_error", "server_connected", "error") == [
+            "server_connect_error", "error"]
+
+
+async def test_a_large_upload_is_forwarded_as_it_comes(make_proxy: MakeProxy, tmp_path: Path) -> None:
+    body = bytes(range(256)) * 8192  # 2 MiB
+    (tmp_path / "body").write_bytes(body)
+    async with run_origin(HELLO) as upstream:
+        proxy = await make_proxy(Through(to(upstream)))
+        done = await proxy.curl("-H", "Expect:", "--data-binary", f"@{tmp_path / 'body'}", "http://shop.test/up")
+        assert done.text == "hello" and upstream.requests[0].body == body
+        assert upstream.requests[0].line == b"POST http://shop.test/up HTTP/1.1"
 
 
 # --- TLS to the proxy ---------------------------------------------------------------------------------------------

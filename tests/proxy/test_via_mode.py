@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.app import RunningApp
 from tests.support.certificates import OriginCA
+from tests.support.nginx import Nginx
 from tests.support.origin import HELLO, Origin, run_origin
 from tests.support.proxy import RunningProxy
 from tests.support.upstream_proxies import Asked, connect_proxy
@@ -125,3 +126,16 @@ async def test_another_rulesproxy_that_speaks_socks(make_app: MakeApp, origin_ca
         for url in (f"http://localhost:{plain.port}/", f"https://localhost:{secured.port}/"):
             assert (await app.curl(url)).text == "hello"
         assert plain.requests[0].values(b"x-mark") == secured.requests[0].values(b"x-mark") == [b"seen"]
+
+
+async def test_a_server_behind_the_proxy_is_spoken_to_as_it_likes(
+        make_app: MakeApp, make_nginx: Callable[..., Awaitable[Nginx]]) -> None:
+    asked = Asked()
+    nginx = await make_nginx(names=("localhost",))
+    async with run_origin(connect_proxy(asked)) as proxy:
+        app = await make_app(MARK, mode=upstream(proxy))
+        for version in ("--http2", "--http1.1"):
+            done = await app.curl(version, "-o", "/dev/null", "-w", "%{http_code} %{http_version}",
+                                  f"https://localhost:{nginx.tls_port}/")
+            assert done.text == f"200 {'2' if version == '--http2' else '1.1'}"
+        assert asked.targets[0] == f"localhost:{nginx.tls_port}"
