@@ -12,7 +12,6 @@ from rulesproxy.addons.core_options import ProxyOptions
 from rulesproxy.errors import OptionsError, StartupError
 from rulesproxy.model.connection import Address
 from rulesproxy.model.names import host_for_url, is_ip
-from rulesproxy.model.via import BadVia, parse_auth
 from rulesproxy.net.dns_forward import Forwarder
 from rulesproxy.net.resolve import ResolveError, Resolver
 from rulesproxy.proxy.dns import DnsServer
@@ -30,10 +29,6 @@ def listeners(options: ProxyOptions) -> list[Mode]:
     """What the option `mode` asks for, and `regular` where that is DNS alone. Raises OptionsError or StartupError."""
     try:
         modes = [parse_mode(spec) for spec in options.mode]
-        if options.upstream_auth:
-            parse_auth(options.upstream_auth)
-    except BadVia as exc:
-        raise OptionsError(f"option upstream_auth: {exc}") from None
     except ValueError as exc:
         raise OptionsError(str(exc)) from None
     if all(mode.name == "dns" for mode in modes):

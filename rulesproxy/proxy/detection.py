@@ -37,7 +37,7 @@ async def detect_protocol(session: Session, stream: PeekableStream, scope: Scope
     if scope.tunnel is None or scope.reverse:
         return await _on_listener(session, stream, scope)
     try:
-        prefix = await _peek(session, stream, 1, _silence_allowed(session, scope))
+        prefix = await peek(session, stream, 1, _silence_allowed(session, scope))
     except TimeoutError:
         if session.client.alpn is not None or await _client_speaks_first(session, stream, scope):
             prefix = stream.buffered
@@ -57,7 +57,7 @@ async def _on_listener(session: Session, stream: PeekableStream, scope: Scope) -
     """The proxy port or a reverse proxy for HTTP: the client speaks first, and HTTP, perhaps inside TLS."""
     session.idle = True
     try:
-        prefix = await _peek(session, stream, 1, session.core.settings.idle_timeout)
+        prefix = await peek(session, stream, 1, session.core.settings.idle_timeout)
     except TimeoutError:
         return None
     finally:
@@ -85,7 +85,7 @@ async def _is_http2(session: Session, stream: PeekableStream, prefix: bytes) -> 
     deadline = session.watchdog.now() + session.core.settings.head_timeout
     while len(prefix) < len(_PREFACE) and _PREFACE.startswith(prefix):
         try:
-            more = await _peek(session, stream, len(prefix) + 1, deadline - session.watchdog.now())
+            more = await peek(session, stream, len(prefix) + 1, deadline - session.watchdog.now())
         except TimeoutError:
             return False
         if len(more) == len(prefix):
@@ -108,7 +108,7 @@ async def _complete(session: Session, stream: PeekableStream, prefix: bytes) -> 
         if protocol is not None:
             return protocol
         try:
-            more = await _peek(session, stream, len(prefix) + 1, deadline - session.watchdog.now())
+            more = await peek(session, stream, len(prefix) + 1, deadline - session.watchdog.now())
         except TimeoutError:
             log.info("%s: the client began something in its tunnel and did not go on", session.client.peer)
             return None
@@ -127,7 +127,7 @@ async def _client_speaks_first(session: Session, stream: PeekableStream, scope: 
         # Whatever the client wanted may not need this server at all: rules can answer instead.
         log.info("tunnel to %s:%d, whose client is silent: %s", *scope.relay_destination, exc)
         try:
-            return bool(await _peek(session, stream, 1, settings.head_timeout))
+            return bool(await peek(session, stream, 1, settings.head_timeout))
         except TimeoutError:
             return False
     peekable = PeekableStream(origin)
@@ -149,8 +149,8 @@ async def _client_speaks_first(session: Session, stream: PeekableStream, scope: 
     return False
 
 
-async def _peek(session: Session, stream: PeekableStream, minimum: int, seconds: float) -> bytes:
-    """Raises TimeoutError, ConnectionClosed."""
+async def peek(session: Session, stream: PeekableStream, minimum: int, seconds: float) -> bytes:
+    """What comes next, in so many seconds. Raises TimeoutError, ConnectionClosed."""
     watchdog = session.watchdog
     watchdog.arm(seconds)
     try:

@@ -53,6 +53,8 @@ async def _serve_requests(session: Session, client: Http1Client, scope: Scope) -
             head = await client.next_request()
             if head is None:
                 return False
+            if head.host is None and scope.reverse and head.version == "HTTP/1.0":
+                _name_destination(scope, head)
             target = identity(head, scope.scheme)
         except ProtocolError as exc:
             await refuse_malformed(session, client, exc)
@@ -75,6 +77,12 @@ async def _serve_requests(session: Session, client: Http1Client, scope: Scope) -
         elif not await serve_request(session, client, scope, head, target):
             return head.keep_alive or not client.body_complete
     return False
+
+
+def _name_destination(scope: Scope, head: RequestHead) -> None:
+    """HTTP/1.0 knows no Host; who asks for nobody asks for the server."""
+    head.host = authority(*scope.destination, scope.reverse).encode("ascii")
+    head.fields = ((b"Host", head.host), *head.fields)
 
 
 async def serve_request(session: Session, client: ClientSide, scope: Scope, head: RequestHead,

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from rulesproxy.addons.errors import OptionsError
 from rulesproxy.codecs.http1 import Limits
+from rulesproxy.model.via import parse_auth
 from rulesproxy.proxy.passwords import Verifier, make_verifier
 
 _LIMITS = Limits()
@@ -77,16 +78,22 @@ class Settings:
         return Limits(request_line=self.request_line_limit, head=self.head_limit, fields=self.field_limit)
 
     def update_from(self, options: Any) -> None:
-        """Raises OptionsError for what only a look at the system shows to be wrong; the rest is set then."""
+        """Raises OptionsError, with nothing changed, for what only a closer look shows to be wrong."""
+        self._take_users(getattr(options, "proxy_auth", None), getattr(options, "upstream_auth", None))
         for setting in fields(self):
             value = getattr(options, setting.name, None)
             if value is None or setting.name == "proxy_auth":
                 continue
             setattr(self, setting.name, Path(value).expanduser() if setting.name in _PATHS else value)
-        users = getattr(options, "proxy_auth", None)
-        if users != self.proxy_auth_text:
-            try:
+
+    def _take_users(self, users: str | None, upstream: str | None) -> None:
+        option = "upstream_auth"
+        try:
+            if upstream:
+                parse_auth(upstream)
+            option = "proxy_auth"
+            if users != self.proxy_auth_text:
                 self.proxy_auth = make_verifier(users) if users else None
-            except ValueError as exc:
-                raise OptionsError(f"option proxy_auth: {exc}") from None
-            self.proxy_auth_text = users
+                self.proxy_auth_text = users
+        except ValueError as exc:
+            raise OptionsError(f"option {option}: {exc}") from None

@@ -7,7 +7,6 @@ needed at all. BIND and UDP ASSOCIATE are answered with "command not supported";
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from rulesproxy.model.socks import Socks5AuthData
 from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import ConnectionClosed
 from rulesproxy.proxy.accept import ask, hang
+from rulesproxy.proxy.detection import peek
 from rulesproxy.proxy.scope import Scope
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ class Socks5AuthHook(Hook):
 async def serve_socks(session: Session, stream: PeekableStream) -> None:
     """Serve one connection to its end. Raises ConnectionClosed."""
     try:
-        async with asyncio.timeout(session.core.settings.head_timeout):
-            request = await _handshake(session, stream)
+        request = await _handshake(session, stream)
     except SocksError as exc:
         log.warning("%s: refused: %s", session.client.peer, exc)
         await _refuse(stream, exc.answer)
@@ -69,7 +68,11 @@ async def serve_socks(session: Session, stream: PeekableStream) -> None:
 
 async def _handshake(session: Session, stream: PeekableStream) -> SocksRequest | None:
     """Raises SocksError, TimeoutError, ConnectionClosed. None: refused, and answered."""
-    greeting = await _next(stream, read_greeting)
+    session.idle = True
+    try:
+        greeting = await _next(session, stream, read_greeting)
+    finally:
+        session.idle = False
     method = _method(session, greeting)
     if method is Method.UNACCEPTABLE:
         log.warning("%s: refused: the client offers no user and password, which proxy_auth wants", session.client.peer)
@@ -78,7 +81,7 @@ async def _handshake(session: Session, stream: PeekableStream) -> SocksRequest |
     await stream.write(choose_method(method))
     if method is Method.PASSWORD and not await _authenticate(session, stream):
         return None
-    request = await _next(stream, read_request)
+    request = await _next(session, stream, read_request)
     if request.command is not Command.CONNECT:
         raise SocksError(f"{request.command.name} is not served", reply(Reply.COMMAND_NOT_SUPPORTED))
     if request.port == 0:
@@ -98,7 +101,7 @@ def _method(session: Session, greeting: Greeting) -> Method:
 
 async def _authenticate(session: Session, stream: PeekableStream) -> bool:
     core, client = session.core, session.client
-    credentials = await _next(stream, read_credentials)
+    credentials = await _next(session, stream, read_credentials)
     data = Socks5AuthData(client, credentials.user, credentials.password, True)
     verifier = core.settings.proxy_auth
     if verifier is not None:
@@ -133,11 +136,11 @@ async def _open(session: Session, stream: PeekableStream, request: SocksRequest)
                                       tunnel_via=decision.via, unnamed=is_ip(host)))
 
 
-async def _next(stream: PeekableStream, read: Callable[[bytes], tuple[_T, int] | None]) -> _T:
-    """The next message of the handshake. Raises SocksError, ConnectionClosed."""
-    seen = 0
+async def _next(session: Session, stream: PeekableStream, read: Callable[[bytes], tuple[_T, int] | None]) -> _T:
+    """The next message of the handshake. Raises SocksError, TimeoutError, ConnectionClosed."""
+    seen, deadline = 0, session.watchdog.now() + session.core.settings.head_timeout
     while True:
-        data = await stream.peek(seen + 1)
+        data = await peek(session, stream, seen + 1, deadline - session.watchdog.now())
         if len(data) == seen:
             raise ConnectionClosed("the client left in its SOCKS handshake")
         found = read(data)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import logging
 import socket
 import ssl
@@ -306,3 +308,56 @@ async def test_a_passthrough_rule_lets_the_client_see_the_servers_certificate(
         ended = await curl("--cacert", str(app.ca), "--connect-to", f"shop.test:443:{app.address}",
                            "https://shop.test/")
     assert (untouched.text, ended.text) == ("hello", "hello")
+
+
+async def test_http_1_0_needs_no_host(make_proxy: Any) -> None:
+    async with run_origin(HELLO) as server:
+        proxy = await make_proxy(**reverse("http", server.port), keep_host_header=True)
+        answer = await proxy.talk(b"GET /health HTTP/1.0\r\n\r\n")
+    assert answer.endswith(b"hello")
+    assert server.requests[0].values(b"host") == [f"127.0.0.1:{server.port}".encode()]
+
+
+@pytest.mark.parametrize("arguments", [
+    ("--http2", "--connect-to", "shop.test:443:{place}", "https://shop.test/x"),
+    ("--http2-prior-knowledge", "-H", "Host: shop.test", "http://{place}/x"),
+])
+async def test_clients_may_speak_http2_to_it(make_proxy: Any, arguments: tuple[str, ...]) -> None:
+    seen = []
+
+    class Look:
+        def requestheaders(self, flow: Any) -> None:
+            seen.append((flow.request.host, flow.request.http_version))
+
+    async with run_origin(HELLO) as server:
+        proxy = await make_proxy(Look(), **reverse("http", server.port))
+        answer = await curl("--cacert", str(proxy.ca), "-w", " %{http_version}",
+                            *(argument.format(place=proxy.address) for argument in arguments))
+    assert answer.text == "hello 2"
+    assert seen == [("shop.test", "HTTP/2.0")]
+    request = server.requests[-1]  # a client that knew of HTTP/2 had it tried with the destination first
+    assert request.line == b"GET /x HTTP/1.1"
+    assert request.values(b"host") == [f"127.0.0.1:{server.port}".encode()]
+
+
+async def test_an_upgrade_goes_to_the_destination(make_proxy: Any) -> None:
+    async def switch(connection: OriginConnection) -> None:
+        request = await connection.read_request()
+        key = request.values(b"sec-websocket-key")[0]
+        accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        await connection.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                              b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n\x81\x05hello")
+        await connection.read_to_end()
+
+    async with run_origin(switch) as server:
+        proxy = await make_proxy(**reverse("http", server.port))
+        reader, writer = await proxy.connect()
+        async with asyncio.timeout(SECONDS):
+            writer.write(b"GET /chat HTTP/1.1\r\nHost: shop.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            assert await reader.readexactly(7) == b"\x81\x05hello"
+        writer.close()
+        await writer.wait_closed()
+        assert await until(lambda: "client_disconnected" in proxy.recorder.names)
+    assert server.requests[0].target == b"/chat"

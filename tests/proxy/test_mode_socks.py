@@ -275,3 +275,25 @@ async def test_new_rules_end_a_tunnel_they_would_refuse(make_app: Any) -> None:
             await app.edit("  - {name: no, match: {host: localhost}, action: {block: true}}\n")
             assert await reader.read() == b""
         writer.close()
+
+
+async def test_a_waiting_handshake_does_not_hold_up_the_end(make_proxy: Any) -> None:
+    proxy = await make_proxy(**SOCKS)
+    reader, writer = await proxy.connect()
+    assert await until(lambda: any(session.idle for session in proxy.core.sessions))
+    begun = asyncio.get_running_loop().time()
+    await proxy.proxy.stop(10)
+    assert asyncio.get_running_loop().time() - begun < 5
+    async with asyncio.timeout(SECONDS):
+        assert await reader.read() == b""
+    writer.close()
+
+
+@pytest.mark.parametrize("pause", [0.1])
+async def test_an_addon_may_take_its_time(make_proxy: Any, pause: float) -> None:
+    class Slow:
+        async def socks5_auth(self, data: Any) -> None:
+            await asyncio.sleep(3 * pause)
+
+    proxy = await make_proxy(Slow(), head_timeout=pause, **SOCKS)
+    assert (await talk(proxy, (b"\x05\x01\x02", 2), (b"\x01\x02me\x01x", 2))).startswith(b"\x05\x02\x01\x00")
