@@ -85,7 +85,7 @@ async def test_an_intercepted_tunnel_speaks_http_on_both_sides(make_proxy: MakeP
     proxy = await make_proxy(Verdict(TlsVerdict.INTERCEPT))
     async with (run_origin(OK, tls=origin_ca.server_context("localhost")) as origin,
                 tunnel(proxy, origin.port) as (reader, writer)):
-        await writer.start_tls(trusting(proxy, "h2", "http/1.1"), server_hostname="localhost")
+        await writer.start_tls(trusting(proxy, "http/1.1"), server_hostname="localhost")
         assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
         for _ in range(2):
             writer.write(get(f"localhost:{origin.port}"))
@@ -392,11 +392,6 @@ async def test_the_virtual_host_has_no_tunnel(make_proxy: MakeProxy) -> None:
     answer = await proxy.talk(b"CONNECT rulesproxy.test:443 HTTP/1.1\r\nHost: rulesproxy.test\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 403 ")
     assert b"http://rulesproxy.test/" in answer
-
-
-async def test_tls_to_the_proxy_port_ends_at_once(make_proxy: MakeProxy) -> None:
-    proxy = await make_proxy()
-    assert await proxy.talk(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", half_close=False) == b""
 
 
 # --- new rules ----------------------------------------------------------------------------------------------------
