@@ -27,9 +27,3 @@ def require(context: ssl.SSLContext, minimum: str) -> None:
     with warnings.catch_warnings():  # the module warns of what was asked for
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = VERSIONS[minimum]
-
-
-def newer(one: str, other: str) -> str:
-    """The stricter of two minimums."""
-    order = tuple(VERSIONS)
-    return max(one, other, key=order.index)

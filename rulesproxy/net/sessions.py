@@ -24,7 +24,7 @@ LIFETIME_SECONDS = 3600.0
 class _Entry:
     """What is known of the last connection to one place."""
 
-    __slots__ = ("certificates", "live", "session", "single_use", "taken_at", "used")
+    __slots__ = ("certificates", "live", "session", "single_use", "used", "verified_at")
 
     def __init__(self, stream: TLSStream, certificates: list[x509.Certificate]) -> None:
         self.live: ReferenceType[TLSStream] | None = ref(stream)
@@ -32,19 +32,20 @@ class _Entry:
         # RFC 8446 §C.4: with 1.3 a ticket is for one connection; older sessions are for many.
         self.single_use = stream.version == "TLSv1.3"
         self.session: ssl.SSLSession | None = None
-        self.taken_at = 0.0
         self.used = b""
+        #: When the certificates were looked at, which a resumed handshake does not do again.
+        self.verified_at = time.monotonic()
 
     def store(self, session: ssl.SSLSession | None) -> None:
         if session is not None:
-            self.session, self.taken_at = session, time.monotonic()
+            self.session = session
 
     def take(self) -> ssl.SSLSession | None:
         stream = self.live() if self.live is not None else None
         if stream is not None:
             self.store(stream.session)
         session = self.session
-        if session is None or time.monotonic() - self.taken_at > LIFETIME_SECONDS:
+        if session is None:
             return None
         if self.single_use:
             if session.id == self.used:
@@ -54,7 +55,9 @@ class _Entry:
 
     @property
     def valid(self) -> bool:
-        """False once a certificate that was verified then would not be now."""
+        """False once a certificate that was verified then would not be now, and in any case after a while."""
+        if time.monotonic() - self.verified_at > LIFETIME_SECONDS:
+            return False
         now = datetime.now(UTC)
         return all(certificate.not_valid_after_utc > now for certificate in self.certificates)
 
@@ -85,7 +88,9 @@ class SessionCache:
         before = self._entries.pop(place, None)
         entry = self._entries[place] = _Entry(stream, certificates)
         if before is not None:
-            entry.session, entry.taken_at, entry.used = before.session, before.taken_at, before.used
+            entry.session, entry.used = before.session, before.used
+            if stream.session_reused:
+                entry.verified_at = before.verified_at
         if len(self._entries) > self._limit:
             self._entries.popitem(last=False)
 

@@ -121,14 +121,17 @@ class TLSStream:
         return self._certificates
 
     def _peer_chain(self) -> list[bytes]:
-        whole_chain = getattr(self._object, "get_unverified_chain", None)  # public since Python 3.13
-        if whole_chain is not None:
-            return list(whole_chain())
+        public = getattr(self._object, "get_unverified_chain", None)  # since Python 3.13
         private = getattr(getattr(self._object, "_sslobj", None), "get_unverified_chain", None)
-        if private is not None:
-            return [certificate.public_bytes(_DER) for certificate in private() or () if certificate is not None]
-        leaf = self._object.getpeercert(binary_form=True)
-        return [leaf] if leaf else []
+        chain: list[bytes] = []
+        if public is not None:
+            chain = list(public())
+        elif private is not None:
+            chain = [certificate.public_bytes(_DER) for certificate in private() or () if certificate is not None]
+        if not chain:  # a resumed session keeps the leaf only
+            leaf = self._object.getpeercert(binary_form=True)
+            return [leaf] if leaf else []
+        return chain
 
     @property
     def session(self) -> ssl.SSLSession | None:
