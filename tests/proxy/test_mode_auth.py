@@ -210,3 +210,13 @@ async def test_an_option_that_makes_no_sense_is_said_at_the_start(tmp_path: Path
 def test_settings_do_not_show_secrets() -> None:
     options = make_options(proxy_auth="me:tOpSeCrEt", upstream_auth="me:tOpSeCrEt")
     assert "tOpSeCrEt" not in repr(Settings.from_options(options))
+
+
+async def test_http2_clients_are_asked_too(make_proxy: Any) -> None:
+    proxy = await make_proxy(**AUTH)
+    answer = await curl("-i", "--http2-prior-knowledge", f"http://{proxy.address}/")
+    assert answer.text.startswith("HTTP/2 407")
+    assert 'proxy-authenticate: Basic realm="rulesproxy"' in answer.text
+    known = await curl("-i", "--http2-prior-knowledge", "-H", f"Proxy-Authorization: {basic('me:secret')}",
+                       f"http://{proxy.address}/")
+    assert not known.text.startswith("HTTP/2 407")

@@ -14,6 +14,7 @@ from tests.support.leaks import until
 from tests.support.origin import HELLO, OriginConnection, run_origin
 from tests.support.proxy import RunningProxy
 from tests.support.tools import Completed, curl
+from tests.support.tunnels import close, reset
 
 SECONDS = 10.0
 SOCKS: dict[str, Any] = {"modes": ("socks5@127.0.0.1:0",)}
@@ -297,3 +298,38 @@ async def test_an_addon_may_take_its_time(make_proxy: Any, pause: float) -> None
 
     proxy = await make_proxy(Slow(), head_timeout=pause, **SOCKS)
     assert (await talk(proxy, (b"\x05\x01\x02", 2), (b"\x01\x02me\x01x", 2))).startswith(b"\x05\x02\x01\x00")
+
+
+@pytest.mark.parametrize("sent", [0, 1, 3, 5, 12, 20])
+@pytest.mark.parametrize("how", ["reset", "close"])
+async def test_clients_that_leave_in_the_middle(make_proxy: Any, sent: int, how: str) -> None:
+    """Nothing is left of them, which the fixture checks."""
+    async with run_origin(greet) as server:
+        proxy = await make_proxy(**SOCKS)
+        _, writer = await proxy.connect()
+        whole = b"\x05\x02\x00\x02" + b"\x01\x02me\x01x" + connect_to(b"localhost", server.port)
+        writer.write(whole[:sent])
+        if how == "reset":
+            reset(writer)
+        else:
+            await close(writer)
+        assert await until(lambda: "client_disconnected" in proxy.recorder.names)
+
+
+@pytest.mark.parametrize("how", ["hang", "reset"])
+async def test_blocked_without_an_answer(make_app: Any, how: str) -> None:
+    app = await make_app(f"  - {{name: no, match: {{host: shop.test}}, action: {{block: {how}}}}}\n", **APP)
+    reader, writer = await app.connect()
+    async with asyncio.timeout(SECONDS):
+        writer.write(b"\x05\x01\x00")
+        assert await reader.readexactly(2) == b"\x05\x00"
+        writer.write(connect_to(b"shop.test", 80))
+        if how == "reset":
+            with pytest.raises(ConnectionResetError):
+                await reader.readexactly(1)
+        else:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await reader.read(1)
+    await close(writer)
+    assert await until(lambda: "client_disconnected" in app.recorder.names)
