@@ -83,7 +83,7 @@ class Connection:
 class Client(Connection):
     """The connection of a client to the proxy.
 
-    `proxy_mode` is the listener's mode (`regular`, `dns`); `listener` its `host:port`. `user` is the name proxy
+    `proxy_mode` is the listener's mode (`regular`, `socks5`, …); `listener` its `host:port`. `user` is the name proxy
     authentication accepted.
     """
 
