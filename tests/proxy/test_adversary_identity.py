@@ -160,8 +160,8 @@ async def test_an_old_hello_does_not_pass_for_another_protocol(make_app: MakeApp
         assert not origin.connections
 
 
-async def test_http2_on_the_proxy_port_is_refused(make_app: MakeApp) -> None:
-    app = await make_app(BLOCK_PATH)
+async def test_http2_on_the_proxy_port_is_refused_where_it_is_off(make_app: MakeApp) -> None:
+    app = await make_app(BLOCK_PATH, http2=False)
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
     answer = await app.talk(preface)
     assert answer.startswith((b"HTTP/1.1 505 ", b"HTTP/1.1 400 "))

@@ -57,7 +57,7 @@ async def test_plain_request_to_a_server_that_refuses(make_proxy: MakeProxy, ref
 async def test_intercepted_request_to_a_server_that_refuses(make_proxy: MakeProxy, refusing_port: int) -> None:
     proxy = await make_proxy(Decide())
     done = await proxy.curl("--include", url(refusing_port, "/", "https"))
-    assert "HTTP/1.1 502 " in done.text
+    assert "HTTP/2 502 " in done.text
     await assert_log(proxy.recorder, [*CONNECTED, *INTERCEPTED, *REQUEST, *FAILED, *DISCONNECTED], servers=0)
 
 
@@ -73,7 +73,7 @@ async def test_server_with_a_bad_certificate(make_proxy: MakeProxy, origin_ca: O
     proxy = await make_proxy(Decide())
     async with run_origin(tls=origin_ca.server_context("other.test")) as origin:
         done = await proxy.curl("--include", url(origin.port, "/", "https", "localhost"))
-        assert "HTTP/1.1 502 " in done.text and "not valid for 'localhost'" in done.text
+        assert "HTTP/2 502 " in done.text and "not valid for 'localhost'" in done.text
         assert origin.requests == []
         await assert_log(proxy.recorder, [*CONNECTED, *INTERCEPTED, *REQUEST, *DIALLED, "tls_start_server",
                                           "tls_failed_server", "error", *DISCONNECTED])

@@ -161,9 +161,10 @@ class Machine(H2Connection):
         """A header block has begun and is not complete."""
         return self.incoming_buffer.in_header_block
 
-    def too_many_streams(self) -> bool:
-        """After a new stream was opened by the peer: it is one too many."""
-        return self._open_streams(int(not self.config.client_side)) > CONCURRENT_STREAMS
+    def too_many_streams(self, stream_id: int) -> bool:
+        """The peer opened this stream, and it is one too many. Later ones, in the same bytes, do not count."""
+        self._open_streams(stream_id % 2)  # forgets those that are closed
+        return sum(number <= stream_id and stream.open for number, stream in self.streams.items()) > CONCURRENT_STREAMS
 
     def is_idle(self, stream_id: int) -> bool:
         """True for streams that nobody has opened yet (RFC 9113 §5.1)."""

@@ -135,7 +135,7 @@ class ServerConnection(Http2Connection):
         elif self.going_away and stream_id > self._last:
             self.send_reset(stream, ErrorCodes.REFUSED_STREAM)
             return
-        if self.machine.too_many_streams() or len(self._tasks) >= _TASKS:  # RFC 9113 §5.1.2
+        if self.machine.too_many_streams(stream_id) or len(self._tasks) >= _TASKS:  # RFC 9113 §5.1.2
             self.send_reset(stream, ErrorCodes.REFUSED_STREAM)
             self.charge(1.0)
             return
