@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rulesproxy.proxy.http1 import Http1Origin
+from rulesproxy.proxy.http1.origin import Http1Origin
 from rulesproxy.proxy.http2.origin import Http2Origin
 from rulesproxy.proxy.sides import OriginSide
 from rulesproxy.proxy.upstream_connection import Http1Connection, Http2Lease, UpstreamConnection

@@ -22,10 +22,11 @@ from rulesproxy.model.policy import TlsDecision
 from rulesproxy.model.tls import Tunnel
 from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import ConnectionClosed, Stream
-from rulesproxy.proxy import requests, tls
+from rulesproxy.proxy import tls
 from rulesproxy.proxy.client_hooks import ClientConnectedHook, ClientDisconnectedHook
 from rulesproxy.proxy.core import Core
 from rulesproxy.proxy.detection import detect_protocol
+from rulesproxy.proxy.http1.server import serve_http1
 from rulesproxy.proxy.http2.server import serve_http2
 from rulesproxy.proxy.relay import QUIET_SECONDS, Splice, relay_tunnel
 from rulesproxy.proxy.scope import Scope
@@ -108,7 +109,7 @@ class Session:
         if protocol is None:
             return
         if protocol is Protocol.HTTP1:
-            await requests.serve_http(self, stream, scope)
+            await serve_http1(self, stream, scope)
         elif protocol is Protocol.HTTP2:
             await serve_http2(self, stream, scope)
         elif protocol is Protocol.TLS and scope.tunnel is None:

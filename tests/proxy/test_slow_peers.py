@@ -12,7 +12,7 @@ import pytest
 
 from rulesproxy.model.policy import TlsDecision, TlsVerdict
 from rulesproxy.model.tls import Tunnel
-from rulesproxy.proxy import http1
+from rulesproxy.proxy.http1 import client_side
 from tests.support.origin import OriginConnection, run_origin
 from tests.support.proxy import RunningProxy
 
@@ -115,7 +115,7 @@ async def test_slow_bodies(make_proxy: MakeProxy, attackers: int) -> None:
 
 
 async def test_a_body_that_comes_on_slowly_is_not_slow(make_proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http1, "PROGRESS", 4)
+    monkeypatch.setattr(client_side, "PROGRESS", 4)
     proxy = await make_proxy(body_timeout=LIMIT)
 
     async def pausing(connection: OriginConnection) -> None:

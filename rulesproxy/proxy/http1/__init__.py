@@ -1,0 +1,1 @@
+"""HTTP/1: connections that carry one exchange at a time."""
