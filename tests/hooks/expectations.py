@@ -139,4 +139,6 @@ EXPECTED: dict[str, Expected] = {
     "started_and_stopped": Expected(()),
     "option_changed": Expected(("configure",)),
     "flow_changed_by_command": _plain(REQUEST, DIALLED, ("update",), ANSWER),
+    "tcp_injected_by_command": _plain(TUNNEL, ("tcp_start",), DIALLED, (
+        "tcp_message", "tcp_message", "update", "tcp_end")),  # of the client, and ours
 }
