@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rulesproxy.proxy.udp_flow import UdpConversation
     from rulesproxy.proxy.upstream import UpstreamPool
     from rulesproxy.proxy.virtual_host import VirtualHost
-    from rulesproxy.proxy.websocket import RawWebSocket, WebSocket
+    from rulesproxy.proxy.websocket.relay import RawWebSocket, WebSocket
 
 log = logging.getLogger("rulesproxy")
 

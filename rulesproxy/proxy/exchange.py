@@ -52,8 +52,8 @@ from rulesproxy.proxy.scope import Scope
 from rulesproxy.proxy.sides import BodySource, ClientGone, ClientSide, OriginSide, StaleConnection
 from rulesproxy.proxy.upload import Upload
 from rulesproxy.proxy.upstream import UpstreamError
-from rulesproxy.proxy.websocket import serve_websocket
-from rulesproxy.proxy.websocket_handshake import fits_handshake, offer_what_we_read
+from rulesproxy.proxy.websocket.handshake import fits_handshake, offer_what_we_read
+from rulesproxy.proxy.websocket.relay import serve_websocket
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session

@@ -232,8 +232,8 @@ async def test_a_server_that_answers_a_close_by_hanging_up(make_proxy: MakeProxy
 
 
 async def test_a_server_that_never_answers_a_close(make_proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rulesproxy.proxy.websocket.ANSWER_SECONDS", 0.05)
-    monkeypatch.setattr("rulesproxy.proxy.websocket.GOODBYE_SECONDS", 0.1)
+    monkeypatch.setattr("rulesproxy.proxy.websocket.relay.ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr("rulesproxy.proxy.websocket.relay.GOODBYE_SECONDS", 0.1)
     handler = Handler()
     proxy = await make_proxy(handler)
     async with run_origin(raw_server(say_nothing)) as origin, raw_client(proxy, origin.port) as client:
@@ -328,7 +328,7 @@ async def test_when_the_grace_time_is_over_a_slow_handler_is_cut(make_proxy: Mak
 
 async def test_control_frames_overtake_a_handler_that_takes_long(make_proxy: MakeProxy,
                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rulesproxy.proxy.websocket_side.PATIENCE", 0.05)
+    monkeypatch.setattr("rulesproxy.proxy.websocket.side.PATIENCE", 0.05)
     entered, leave = asyncio.Event(), asyncio.Event()
 
     class Slow:

@@ -147,7 +147,7 @@ async def read_all(end: RawEnd, connection: OriginConnection) -> None:
 
 async def test_a_peer_that_talks_on_after_its_mistake_is_left_in_time(make_proxy: MakeProxy,
                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rulesproxy.proxy.websocket.GOODBYE_SECONDS", 0.2)
+    monkeypatch.setattr("rulesproxy.proxy.websocket.relay.GOODBYE_SECONDS", 0.2)
     watcher = Watcher()
     proxy = await make_proxy(watcher)
     async with run_origin(raw_server(read_all)) as origin, raw_client(proxy, origin.port) as client:

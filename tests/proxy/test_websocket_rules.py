@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from rulesproxy.proxy.websocket import RawWebSocket, WebSocket
+from rulesproxy.proxy.websocket.relay import RawWebSocket, WebSocket
 from tests.support.app import RunningApp
 from tests.support.leaks import until
 from tests.support.websocket import SECONDS, run_echo, ws_connect

@@ -39,12 +39,12 @@ from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.websocket import Opcode, WebSocketData, WebSocketMessage
 from rulesproxy.net.stream import ConnectionClosed, Stream
 from rulesproxy.proxy.relay import Splice
-from rulesproxy.proxy.websocket_hooks import (
+from rulesproxy.proxy.websocket.hooks import (
     WebsocketEndHook,
     WebsocketMessageHook,
     WebsocketStartHook,
 )
-from rulesproxy.proxy.websocket_side import Side
+from rulesproxy.proxy.websocket.side import Side
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session

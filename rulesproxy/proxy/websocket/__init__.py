@@ -1,0 +1,1 @@
+"""WebSocket: the handshake, and the conversation after it."""
