@@ -170,7 +170,7 @@ async def _intercept(session: Session, stream: PeekableStream, scope: Scope, hel
     try:
         await session.serve(PeekableStream(inner), replace(scope, scheme="https", name=name))
     finally:
-        _note_use(session, inner, tunnel.name)
+        _note_use(session, inner, tunnel.name, data)
         await inner.aclose()
 
 
@@ -202,7 +202,7 @@ async def _handshake(session: Session, stream: PeekableStream, name: str, hello:
         if not isinstance(exc, TLSError | ConnectionClosed):
             raise
         log.warning("TLS to %s: %s. Does the client trust this proxy's CA?", name, exc)
-        if refuses_certificate(exc):
+        if refuses_certificate(exc) and _can_pass_through(session, data):
             core.pinned.refused(client.ip, name)
         return None
     _note_agreement(client, inner)
@@ -230,8 +230,15 @@ def _note_agreement(client: Client, stream: TLSStream) -> None:
     client.certificate_list = stream.peer_certificates
 
 
-def _note_use(session: Session, inner: TLSStream, name: str) -> None:
+def _can_pass_through(session: Session, data: TlsData) -> bool:
+    """False where we are the server that the client wanted: TLS to the proxy itself, and in reverse modes."""
+    return data.server.address != session.client.sockname and not session.client.proxy_mode.startswith("reverse")
+
+
+def _note_use(session: Session, inner: TLSStream, name: str, data: TlsData) -> None:
     """A client that goes away after the handshake, without a word, looked at the certificate and did not like it."""
+    if not _can_pass_through(session, data):
+        return
     if inner.peer_spoke:
         session.core.pinned.accepted(session.client.ip, name)
     elif inner.closing and not session.core.closing:
