@@ -64,8 +64,8 @@ IDLE_SECONDS = 60.0
 IDLE_PER_KEY = 64
 IDLE_TOTAL = 1024
 SWEEP_SECONDS = 1.0
-#: How long a server that speaks without TLS may take to show that it speaks HTTP/2.
-PRIOR_KNOWLEDGE_SECONDS = 3.0
+#: How long a server may take to show that it speaks HTTP/2. In TLS it has said so before.
+SETTINGS_SECONDS = 3.0
 
 #: Who may take a free connection: a target, or a target and the one client.
 _Key = Target | tuple[Target, Client]
@@ -239,11 +239,11 @@ class UpstreamPool:
         begun: asyncio.Future[OriginConnection] = self._loop.create_future()
         self._spawn(self._run_http2(client, server, stream, target, place, begun))
         connection = await begun
-        if not target.tls:
-            await asyncio.wait((connection.judged,), timeout=PRIOR_KNOWLEDGE_SECONDS)
-            if not connection.machine.settings_received:
-                connection.end()
-                return None
+        # Its SETTINGS say how many streams it takes, and that it speaks HTTP/2 at all.
+        await asyncio.wait((connection.judged,), timeout=SETTINGS_SECONDS)
+        if not target.tls and not connection.machine.settings_received:
+            connection.end()
+            return None
         self._shared.add(place, connection)
         self._sweep_later()
         return connection

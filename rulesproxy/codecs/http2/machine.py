@@ -19,7 +19,7 @@ from typing import Any
 from h2.config import H2Configuration
 from h2.connection import AllowedStreamIDs, ConnectionInputs, ConnectionState, H2Connection, H2ConnectionStateMachine
 from h2.errors import ErrorCodes
-from h2.exceptions import FrameDataMissingError, ProtocolError
+from h2.exceptions import FrameDataMissingError, FrameTooLargeError, ProtocolError
 from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes, Settings
 from h2.stream import H2Stream
@@ -35,6 +35,7 @@ CONNECTION_WINDOW = 16 * STREAM_WINDOW
 CONCURRENT_STREAMS = 100
 FRAME_SIZE = 64 * 1024
 _DEFAULT_WINDOW = 65535  # RFC 9113 §6.9.2
+_FRAME_HEAD = 9
 _ENCODER_TABLE = 64 * 1024
 
 
@@ -73,6 +74,9 @@ class _Frames(FrameBuffer):
         return self._settings_seen
 
     def __next__(self) -> Frame:
+        data = self._data
+        if len(data) >= _FRAME_HEAD and int.from_bytes(data[:3], "big") > self.max_frame_size:
+            raise FrameTooLargeError("a frame is too large")  # h2 would wait until it is here
         try:
             frame = super().__next__()
         except ProtocolError as exc:

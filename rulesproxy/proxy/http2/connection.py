@@ -133,7 +133,8 @@ class Http2Connection:
     def _broken(self, exc: H2Error) -> None:
         self.reason = f"HTTP/2 was broken: {exc}" if str(exc) else "HTTP/2 was broken"
         kind = "floods the connection" if isinstance(exc, DenialOfServiceError) else "breaks HTTP/2"
-        log.warning("%s %s: %s", self.peer, kind, exc)
+        level = logging.WARNING if self.machine.settings_received else logging.INFO  # else it may speak HTTP/1
+        log.log(level, "%s %s: %s", self.peer, kind, exc)
 
     @property
     def peer(self) -> str:

@@ -158,13 +158,15 @@ class OriginWriter:
 class Http2Origin:
     """Made for one exchange and the lease it holds."""
 
-    __slots__ = ("_lease", "_method", "_shared", "_stream", "complete", "connection", "head", "patience", "reading",
-                 "settings", "writing")
+    __slots__ = ("_given_up", "_lease", "_opened", "_shared", "_stream", "complete", "connection", "head", "patience",
+                 "reading", "settings", "writing")
 
     def __init__(self, lease: Http2Lease, session: Session) -> None:
         self.connection = self._lease = lease
         self._shared = lease.shared
         self._stream: Http2Stream | None = None
+        self._opened = asyncio.Event()  # the stream exists, or never will: `_given_up`
+        self._given_up: StreamFailed | None = None
         self.settings = session.core.settings
         self.reading = self.writing = session.watchdog
         self.head: ResponseHead | None = None
@@ -192,7 +194,7 @@ class Http2Origin:
         """Raises StaleConnection if the origin wants no more, UpstreamError if it does not read."""
         try:
             if block is not None:
-                self._stream = self._lease.stream = self._shared.open(block, end=end and not pieces and not trailers)
+                self._open(block, end=end and not pieces and not trailers)
             stream = self._stream
             assert stream is not None
             if pieces or (end and not stream.ended_here and not trailers):
@@ -204,6 +206,15 @@ class Http2Origin:
             if block is not None and self._stream is not None and self._stream.heads:
                 return  # it has answered already, which is the news
             raise StaleConnection(f"the server wants no more of the request: {exc}", unseen=exc.unseen) from exc
+
+    def _open(self, block: list[Field], *, end: bool) -> None:
+        try:
+            self._stream = self._lease.stream = self._shared.open(block, end=end)
+        except StreamFailed as exc:
+            self._given_up = exc
+            raise
+        finally:
+            self._opened.set()
 
     async def _in_time(self, work: Awaitable[None], stream: Http2Stream) -> None:
         self.writing.arm(self.settings.body_timeout)
@@ -220,11 +231,14 @@ class Http2Origin:
     # --- the answer -------------------------------------------------------------------------------------------
 
     async def next_head(self, method: str) -> ResponseHead:
+        seconds = self.settings.idle_timeout
+        if self._stream is None:  # it is sent with the first piece of the body, by another task
+            await self._in_patience(self._opened.wait(), seconds)
         stream = self._sent()
         while not stream.heads:
             if stream.failure is not None:
                 raise self._error(stream.failure)
-            await self._arrival(stream, self.settings.idle_timeout)
+            await self._in_patience(stream.arrival(), seconds)
         block, ended = stream.heads.popleft()
         try:
             head = parse_response(block, ended, method, self._shared.limits)
@@ -250,17 +264,17 @@ class Http2Origin:
     async def next_piece(self) -> bytes | EndOfBody:
         """Raises UpstreamError."""
         while (piece := self.ready_piece()) is None:
-            await self._arrival(self._sent(), self.patience)
+            await self._in_patience(self._sent().arrival(), self.patience)
         return piece
 
     def consumed(self) -> None:
         if self._stream is not None:
             self._stream.consumed()
 
-    async def _arrival(self, stream: Http2Stream, seconds: float) -> None:
+    async def _in_patience(self, work: Awaitable[object], seconds: float) -> None:
         self.reading.arm(seconds)
         try:
-            await stream.arrival()
+            await work
         except asyncio.CancelledError:
             if not self.reading.caught():
                 raise
@@ -277,11 +291,12 @@ class Http2Origin:
     def abort(self) -> None:
         if self._stream is not None:
             self._stream.reset(ErrorCodes.CANCEL)
+        self._opened.set()
 
     def _sent(self) -> Http2Stream:
         """The stream, which exists once the request head is out."""
         if self._stream is None:
-            raise StaleConnection("the request was not sent", unseen=True)
+            raise StaleConnection(f"the request was not sent: {self._given_up or 'it was given up'}", unseen=True)
         return self._stream
 
     def _error(self, failure: StreamFailed) -> UpstreamError:

@@ -212,7 +212,8 @@ class Http2Stream:
 
     def release(self) -> None:
         """Nobody needs the stream any more: what the peer still sends is not wanted, what was sent may be cut."""
-        self.reset(ErrorCodes.NO_ERROR if self.ended_here else ErrorCodes.CANCEL)
+        answered = self.ended_here and not self.connection.machine.config.client_side
+        self.reset(ErrorCodes.NO_ERROR if answered else ErrorCodes.CANCEL)  # RFC 9113 §8.1
         handed = self._handed + sum(window for _, window in self._pieces)
         self._handed = 0
         self._pieces.clear()
