@@ -29,7 +29,8 @@ rules:
 SCHEMA = {
     "description": "JSONPath (RFC 9535, as $.user.name or $.items[*].id) -> string matcher for what it finds: any "
                    "value may fit, numbers are decimal texts, lists and mappings compact JSON. "
-                   "absent: it finds nothing.",
+                   "absent: it finds nothing. Messages of more than a million characters, a quarter of that for "
+                   "paths with .. or * or a filter, are not looked at.",
     "$ref": "#/$defs/string_matchers",
 }
 

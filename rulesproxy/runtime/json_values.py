@@ -1,20 +1,21 @@
 """JSON documents that traffic brings: read, compared with a pattern, asked with a JSONPath (RFC 9535).
 
-The documents are the traffic's, so everything here is bounded: their size, how deep a descent goes, how many values are
-looked at; and a path may descend once only and not refer to the root inside a filter, which keeps the time of a query
-near the size of the document.
+The documents are the traffic's, so everything here is bounded: their size and how many values are looked at; and a path
+may descend once only, and not inside a filter or from there to the root, which keeps the time of a query near the size
+of the document.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from jsonpath import JSONPathEnvironment, JSONPathError
-from jsonpath.token import TOKEN_DDOT, TOKEN_ROOT
+from jsonpath import JSONPathEnvironment, JSONPathError, JSONPathMatch
+from jsonpath.segments import JSONPathRecursiveDescentSegment, JSONPathSegment
+from jsonpath.token import TOKEN_DDOT, TOKEN_FILTER, TOKEN_ROOT, TOKEN_WILD
 
 from rulesproxy.runtime.values import text
 
@@ -22,9 +23,9 @@ from rulesproxy.runtime.values import text
 NO_JSON: Any = type("NoJson", (), {"__repr__": lambda self: "NO_JSON"})()
 #: Longer texts are not looked at as JSON: parsing them would hold up everybody else.
 MOST_CHARACTERS = 1024 * 1024
+#: The same for paths that look at every part of a document: with `..`, `*` or a filter.
+MOST_CHARACTERS_SEARCHED = 256 * 1024
 MOST_VALUES = 10_000
-#: How deep `..` descends. What is deeper is not seen.
-MOST_LEVELS = 400
 
 
 def parse(content: str) -> Any:
@@ -63,8 +64,6 @@ class BadPath(ValueError):
 class _Environment(JSONPathEnvironment):
     """RFC 9535 to the letter, without `match` and `search`: they would run backtracking expressions on traffic."""
 
-    max_recursion_depth = MOST_LEVELS
-
     def __init__(self) -> None:
         super().__init__(strict=True)
 
@@ -74,13 +73,38 @@ class _Environment(JSONPathEnvironment):
             self.function_extensions.pop(name)
 
 
+class _Node(JSONPathMatch):
+    """A value on the way, without a note of how it was reached: that would cost more the deeper it lies."""
+
+    def __init__(self, value: Any, root: Any) -> None:
+        super().__init__(filter_context={}, obj=value, parent=None, path="", parts=(), root=root)
+
+    def new_child(self, obj: object, key: int | str) -> JSONPathMatch:
+        return _Node(obj, self.root)
+
+
+class _Descent(JSONPathRecursiveDescentSegment):
+    """`..` without recursion, in the same order: however deep a document is, its parts cost the same."""
+
+    def resolve(self, nodes: Iterable[JSONPathMatch]) -> Iterator[JSONPathMatch]:
+        waiting = list(nodes)[::-1]
+        while waiting:
+            node = waiting.pop()
+            for selector in self.selectors:
+                yield from selector.resolve(node)
+            inside: Any = node.obj
+            values = inside.values() if isinstance(inside, dict) else inside if isinstance(inside, list) else ()
+            waiting += reversed([_Node(value, node.root) for value in values if isinstance(value, dict | list)])
+
+
 _ENVIRONMENT = _Environment()
+_SEARCHING = {TOKEN_DDOT, TOKEN_FILTER, TOKEN_WILD}
 
 
 class Path:
-    """A compiled JSONPath. `texts` are the values it finds, as text."""
+    """A compiled JSONPath. `texts` are the values it finds, as text, in a document of at most `most` characters."""
 
-    __slots__ = ("_query", "_root")
+    __slots__ = ("_segments", "most")
 
     def __init__(self, expression: str) -> None:
         try:
@@ -91,24 +115,42 @@ class Path:
                 raise BadPath("a filter looks at @ only, not at $")
             query: Any = _ENVIRONMENT.compile(expression)
         except (JSONPathError, RecursionError) as exc:
-            raise BadPath(str(exc).partition("\n")[0]) from None
-        self._query = query
-        self._root = not query.segments
+            # Not str(exc): it looks for the place of the mistake, and fails where the text is empty.
+            raise BadPath(str(exc.args[0]).partition("\n")[0] if exc.args else "it is nested too deep") from None
+        self._segments = [_without_recursion(segment) for segment in query.segments]
+        if TOKEN_DDOT in kinds and not any(isinstance(segment, _Descent) for segment in self._segments):
+            raise BadPath("a filter looks at what is below @ step by step, not with ..")
+        searches = not _SEARCHING.isdisjoint(kinds)
+        self.most = MOST_CHARACTERS_SEARCHED if searches else MOST_CHARACTERS
 
     def texts(self, document: Any) -> list[str]:
-        """Texts as they are, numbers decimal, `true`, `false` and `null`; lists and objects as compact JSON."""
+        """Texts as they are, numbers decimal, `true`, `false` and `null`; lists and objects as compact JSON, as long as
+        all of that is no longer than a document may be, then as empty texts.
+        """
         if document is NO_JSON:
             return []
-        if isinstance(document, str):  # the library would take it for a document that is still to be read
-            return [document] if self._root else []
-        return ["null" if value is None else text(value) for value in islice(self._values(document), MOST_VALUES)]
+        left = MOST_CHARACTERS
+        texts = []
+        for value in islice(self._values(document), MOST_VALUES):
+            if isinstance(value, dict | list):
+                found = text(value) if left > 0 else ""  # one may hold the next: their texts add up to more and more
+                left -= len(found)
+            else:
+                found = "null" if value is None else text(value)
+            texts.append(found)
+        return texts
 
     def _values(self, document: Any) -> Iterator[Any]:
-        try:
-            for found in self._query.finditer(document):
-                yield found.obj
-        except RecursionError:
-            return  # deeper than a path looks; what was found counts
+        nodes: Iterable[JSONPathMatch] = (_Node(document, document),)
+        for segment in self._segments:
+            nodes = segment.resolve(nodes)
+        return (node.obj for node in nodes)
+
+
+def _without_recursion(segment: JSONPathSegment) -> JSONPathSegment:
+    if not isinstance(segment, JSONPathRecursiveDescentSegment):
+        return segment
+    return _Descent(env=_ENVIRONMENT, token=segment.token, selectors=segment.selectors)
 
 
 @lru_cache(maxsize=1024)

@@ -51,7 +51,8 @@ class _Message:
 
     def found(self, expression: str) -> list[str]:
         """The values a JSONPath finds in the content, as texts."""
-        return json_path(expression).texts(self.document)
+        path = json_path(expression)
+        return path.texts(self.document) if len(self.texts[0]) <= path.most else []
 
 
 class WebSocketFacts(_Message, HttpFacts):

@@ -287,6 +287,38 @@ rules:
     assert "answer: 404 Not Found, 13 bytes, no content type" in lines
 
 
+MESSAGES = """version: 1
+rules:
+  - name: answers
+    match: {host: a.test, text: ping}
+    action: {websocket: {drop: true, send: {to: client, text: pong}}}
+  - {name: ends, match: {port: 25, direction: to_client}, action: {tcp: {close: true}}}
+"""
+
+
+def test_explain_a_message(here: Path, capsys: Output) -> None:
+    (here / "messages.yaml").write_text(MESSAGES)
+    lines = explained(run(capsys, "explain", "wss://a.test/live", "messages.yaml", "--message", "ping"))
+    assert lines[0] == "message to server on https://a.test/live"
+    assert "websocket message" in lines and any(line.startswith("+ answers acted") for line in lines)
+    assert lines[-2:] == ["the message does not go on", "to client (sent by a rule): pong"]
+    lines = explained(run(capsys, "explain", "tcp://a.test:25", "messages.yaml", "--bytes", "32 ff", "--to-client"))
+    assert "tcp message" in lines and lines[-2:] == ["to client: 32 ff", "the conversation is closed"]
+    found = run_json(capsys, "explain", "wss://a.test/live", "messages.yaml", "--message", "ping")
+    assert found["message"] == {"on": "https://a.test/live", "direction": "to_server"}
+    assert found["result"]["messages"] == [{"direction": "to_client", "content": "pong", "own": True}]
+
+
+@pytest.mark.parametrize("arguments", [
+    ("--message", "x"), ("ftp://a.test/", "--message", "x"), ("ws://a.test/", "--bytes", "xyz"),
+    ("tcp://a.test", "--message", "x"),
+])  # fmt: skip
+def test_explain_says_what_a_message_needs(here: Path, capsys: Output, arguments: tuple[str, ...]) -> None:
+    (here / "messages.yaml").write_text(MESSAGES)
+    assert run_command_line(["explain", *arguments]) == 1
+    assert capsys.readouterr().err.strip()
+
+
 def test_of_many_rules_explain_tells_near_misses_only(here: Path, capsys: Output) -> None:
     rules = [f"  - {{name: r{n}, match: {{host: h{n}.test, path: /p}}, action: {{tag: t}}}}" for n in range(40)]
     (here / "many.yaml").write_text("\n".join(["version: 1", "rules:", *rules, ""]))
@@ -320,7 +352,8 @@ def test_a_disagreement_is_an_internal_error(here: Path, capsys: Output, monkeyp
 
 def test_plan_lists_order_decrypted_and_relayed_hosts_and_buffers(here: Path, capsys: Output) -> None:
     lines = explained(run(capsys, "plan", "rules.yaml"))
-    assert any(line.startswith("1 pay-alone 1 request response pass api.shop.test") for line in lines)
+    assert any(line.startswith("1 pay-alone 1 request, response, websocket message pass api.shop.test")
+               for line in lines)
     assert lines.index("Decrypted:") < lines.index("api.shop.test to-staging")
     assert "TLS for every other host is relayed untouched." in lines
     assert "to-staging response api.shop.test" in lines[lines.index("Bodies are buffered for:"):]
