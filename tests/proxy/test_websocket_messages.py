@@ -173,6 +173,7 @@ async def test_what_a_handler_injects_follows_the_message_in_hand(make_proxy: Ma
         assert await client.recv() == b"\x01\x02"
     assert got == ["one", "to the server", "two", "to the server"]
     assert watcher.injected == [b"to the server", b"\x01\x02"] * 2
+    assert len(proxy.recorder.arguments("update")) == 4
 
 
 async def test_injecting_and_closing_from_outside(make_proxy: MakeProxy) -> None:

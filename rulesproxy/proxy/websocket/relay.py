@@ -24,6 +24,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from rulesproxy.addons.lifecycle import UpdateHook
 from rulesproxy.codecs.websocket import (
     Close,
     Codec,
@@ -240,9 +241,15 @@ class WebSocket(Splice):
             while data.outbox and not self._over.done():
                 message = data.outbox.pop(0)
                 await self._deliver(message, self._origin if message.from_client else self._client, deflated=True)
+                await self._tell_of_update()
                 await asyncio.sleep(0)  # a handler that always adds one must not stop the proxy
             if data.closing is not None:
                 self._close(*data.closing)
+
+    async def _tell_of_update(self) -> None:
+        if self._addons.active(UpdateHook):
+            async with self._turn:
+                await self._addons.fire(UpdateHook([self._flow]))
 
     # --- ends -------------------------------------------------------------------------------------------------
 
