@@ -99,7 +99,8 @@ EXPECTED: dict[str, Expected] = {
     "tunnel_relayed": _plain(TUNNEL, ("tls_clienthello",), DIALLED),  # no tcp_*
     "tunnel_intercepted": _plain(*_DECRYPTED_GET),
     "tunnel_refused": _plain(("http_connect", "http_connect_error")),
-    "tunnel_over_http2": _plain(TUNNEL, REQUEST, DIALLED, ANSWER),
+    # Several tunnels at a time fit into one connection: each is a client of its own, inside the connection's.
+    "tunnel_over_http2": _plain(CONNECTED, TUNNEL, REQUEST, DIALLED, ANSWER, DISCONNECTED),
     "server_tls_failed": _plain(INTERCEPTED, REQUEST, DIALLED, ("tls_start_server", "tls_failed_server", "error")),
     "client_tls_failed": _plain(TUNNEL, ("tls_clienthello", "tls_start_client", "tls_failed_client")),
     "upstream_proxy": _plain(INTERCEPTED, REQUEST, ("server_connect", "http_connect_upstream", "server_connected"),
@@ -115,8 +116,9 @@ EXPECTED: dict[str, Expected] = {
     # --- WebSocket ------------------------------------------------------------------------------------------------
     "websocket": _plain(REQUEST, DIALLED, ANSWER,
                         ("websocket_start", "websocket_message", "websocket_message", "websocket_end")),
-    "websocket_meddled": _plain(REQUEST, DIALLED, ANSWER, (  # edited, dropped, injected: a message each
-        "websocket_start", "websocket_message", "websocket_message", "websocket_message", "websocket_end")),
+    "websocket_meddled": _plain(REQUEST, DIALLED, ANSWER, (  # edited, dropped, injected: a message each, and
+        # what was injected changed the flow outside the event of its own
+        "websocket_start", "websocket_message", "websocket_message", "websocket_message", "update", "websocket_end")),
     "websocket_over_http2": _plain(*_DECRYPTED_GET, (
         "websocket_start", "websocket_message", "websocket_message", "websocket_end")),
     # --- raw ------------------------------------------------------------------------------------------------------

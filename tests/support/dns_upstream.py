@@ -87,6 +87,13 @@ class FakeResolver:
         await self._server.wait_closed()
         await asyncio.sleep(0)  # transports close in the next turn of the loop
 
+    def vanish(self) -> None:
+        """Nobody listens any more, and connections are reset."""
+        self._transport.close()
+        self._server.close()
+        for writer in self._connections:
+            writer.transport.abort()
+
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"

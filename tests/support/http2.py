@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -70,6 +72,7 @@ class Http2Peer:
         self.events: list[Event] = []
         self.goaway: ConnectionTerminated | None = None
         self.closed = False
+        self.error: Exception | None = None
         self.holds = False
         self._arrived = asyncio.Condition()
         self._reading: asyncio.Task[None] | None = None
@@ -88,7 +91,7 @@ class Http2Peer:
         """Until the condition holds; fails when the connection ends before."""
         async with asyncio.timeout(SECONDS), self._arrived:
             await self._arrived.wait_for(lambda: condition() or self.closed)
-        assert condition(), f"the connection ended: {self.goaway}, {self.streams}"
+        assert condition(), f"the connection ended: {self.error!r}, {self.goaway}, {self.streams}"
 
     async def over(self, stream: int) -> Message:
         await self.wait(lambda: stream in self.streams and self.streams[stream].over)
@@ -149,6 +152,15 @@ class Http2Peer:
     def raw(self, data: bytes) -> None:
         self.writer.write(data)
 
+    def vanish(self, *, reset: bool) -> None:
+        """FIN or RST, without a word of HTTP or TLS."""
+        if self.writer.transport.is_closing():
+            return
+        if reset:
+            sock = self.writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
     async def aclose(self) -> None:
         if self._reading is not None:
             self._reading.cancel()
@@ -170,8 +182,8 @@ class Http2Peer:
                 self.flush()
                 async with self._arrived:
                     self._arrived.notify_all()
-        except (OSError, ProtocolError):
-            pass
+        except (OSError, ProtocolError) as exc:
+            self.error = exc
         finally:
             self.closed = True
             async with self._arrived:
@@ -245,6 +257,7 @@ class Http2Origin:
         self._settings = settings
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections: list[Http2Peer] = []
+        self.listener: asyncio.Server | None = None
         self.port = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -262,6 +275,13 @@ class Http2Origin:
         finally:
             self._tasks.discard(task)
             await peer.aclose()
+
+    def vanish(self, *, reset: bool) -> None:
+        """Without a word: all connections end, by FIN or RST, and no new one is accepted."""
+        if self.listener is not None:
+            self.listener.close()
+        for peer in self.connections:
+            peer.vanish(reset=reset)
 
     async def end(self) -> None:
         for task in self._tasks:
@@ -311,6 +331,7 @@ async def run_http2_origin(script: Script | None = None, *, tls: ssl.SSLContext 
     origin = Http2Origin(script or answering(hello), settings)
     server = await asyncio.start_server(origin.serve, "127.0.0.1", 0, ssl=tls,
                                         ssl_handshake_timeout=SECONDS if tls else None)
+    origin.listener = server
     origin.port = server.sockets[0].getsockname()[1]
     try:
         yield origin

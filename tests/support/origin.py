@@ -115,6 +115,11 @@ class OriginConnection:
         sock.setsockopt(1, 13, b"\x01\0\0\0\0\0\0\0")  # SOL_SOCKET, SO_LINGER: on, 0 s
         self._writer.transport.abort()
 
+    def vanish(self, *, reset: bool) -> None:
+        """FIN or RST, without a word of TLS."""
+        if not self._writer.transport.is_closing():
+            self.reset() if reset else self._writer.transport.abort()
+
     async def _more(self) -> None:
         async with asyncio.timeout(SECONDS):
             data = await self._reader.read(65536)
@@ -153,6 +158,7 @@ class Origin:
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepted = asyncio.Condition()
         self.connections: list[OriginConnection] = []
+        self.listener: asyncio.Server | None = None
         self.port = 0
 
     @property
@@ -188,6 +194,13 @@ class Origin:
             except (OSError, asyncio.CancelledError):
                 pass  # it was reset
 
+    def vanish(self, *, reset: bool) -> None:
+        """Without a word: all connections end, by FIN or RST, and no new one is accepted."""
+        if self.listener is not None:
+            self.listener.close()
+        for connection in self.connections:
+            connection.vanish(reset=reset)
+
     async def end(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -218,6 +231,7 @@ async def run_origin(script: Script | Answer = HELLO, *, tls: ssl.SSLContext | N
     origin = Origin(script)  # type: ignore[arg-type]
     server = await asyncio.start_server(origin.serve, host, port, ssl=tls,
                                         ssl_handshake_timeout=SECONDS if tls else None)
+    origin.listener = server
     origin.port = server.sockets[0].getsockname()[1]
     try:
         yield origin
