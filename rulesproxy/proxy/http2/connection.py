@@ -63,6 +63,7 @@ class Http2Connection:
         self.going_away = False
         self.over = False
         self.out = Outbox(stream, machine)
+        self._complained = False  # once for a connection is enough
         self._reading = False
         self._finishing = False
         self._loop = asyncio.get_running_loop()
@@ -327,7 +328,9 @@ class Http2Connection:
 
     def refuse(self, stream: Http2Stream, error: ProtocolError) -> None:
         """The peer broke HTTP on this stream. Raises DenialOfServiceError when that happens all the time."""
-        log.warning("%s: malformed message: %s", self.peer, error.message)
+        log.log(logging.DEBUG if self._complained else logging.WARNING, "%s: malformed message: %s", self.peer,
+                error.message)
+        self._complained = True
         self.send_reset(stream, ErrorCodes.PROTOCOL_ERROR)
         self.cut(stream, StreamFailed(error.message, ErrorCodes.PROTOCOL_ERROR, remote=False))
         self.charge(1.0)
