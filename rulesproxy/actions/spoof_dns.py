@@ -14,7 +14,7 @@ from rulesproxy.compiler.template import Place, parse_template
 from rulesproxy.compiler.writer import literal
 from rulesproxy.model.dns import DNSFlow
 from rulesproxy.model.dns_record import ResourceRecord
-from rulesproxy.model.dns_types import response_codes, types
+from rulesproxy.model.dns_types import classes, response_codes, types
 from rulesproxy.model.names import InvalidHost, canonical_host
 from rulesproxy.model.policy import NameAnswer
 from rulesproxy.runtime.decision import RuleInfo
@@ -81,6 +81,9 @@ class SpoofDns(Op):
             subject.response = subject.request.fail(response_codes.from_str(self.rcode))
             return
         wanted = types.to_str(question.type)
+        if question.class_ not in (classes.IN, classes.ANY):
+            subject.response = subject.request.succeed()  # the records of a rule are of the Internet, not of CHAOS
+            return
         subject.response = subject.request.succeed(
             _record(question.name, question.type, text, self.ttl) for kind, text in self.records if kind == wanted)
         target = self._alias()

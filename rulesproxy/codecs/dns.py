@@ -37,16 +37,17 @@ def parse_query(wire: bytes) -> DNSMessage:
     if wire[2] & _QR:
         # Answering an answer is how two servers start talking to each other for ever.
         raise BadQuery("an answer, not a query", None)
-    if wire[2] >> 3 & 0xF != op_codes.QUERY:
-        raise BadQuery("not the op code QUERY", header_answer(wire, response_codes.NOTIMP))
-    # RFC 9619 §4: a query has one question, or it is malformed. Looked at before the questions are read.
+    plain = wire[2] >> 3 & 0xF == op_codes.QUERY
+    # RFC 9619 §4: a query has one question, or it is malformed. Looked at before the questions are read. NOTIFY, UPDATE
+    # and whatever else has one pass (RFC 5625 §3); IQUERY and DSO, which have none, are not offered.
     if wire[4:6] != b"\0\1":
-        raise BadQuery("not one question", header_answer(wire, response_codes.FORMERR))
+        code = response_codes.FORMERR if plain else response_codes.NOTIMP
+        raise BadQuery("not one question", header_answer(wire, code))
     try:
         message = DNSMessage.unpack(wire)
     except DNSError as exc:
         raise BadQuery(str(exc), header_answer(wire, response_codes.FORMERR)) from None
-    reason = _malformed(message)
+    reason = (_malformed(message) if plain else "") or _malformed_edns(message)
     if reason:
         raise BadQuery(reason, message.fail(response_codes.FORMERR).packed)
     opt = message.opt
@@ -57,11 +58,15 @@ def parse_query(wire: bytes) -> DNSMessage:
 
 def _malformed(message: DNSMessage) -> str:
     question = message.questions[0]
-    if question.type in (0, types.OPT, types.TSIG, types.TKEY):
+    if question.type in (0, types.OPT, types.TSIG):
         return f"{types.to_str(question.type)} cannot be asked for"
     # RFC 1995 §3: an IXFR query carries the client's SOA record; no other query has records here.
     if message.answers or (message.authorities and question.type != types.IXFR):
         return "a query with answers"
+    return ""
+
+
+def _malformed_edns(message: DNSMessage) -> str:
     options = [record for record in message.additionals if record.type == types.OPT]
     if len(options) > 1 or any(record.name != "." for record in options):  # RFC 6891 §6.1.1, §6.1.2
         return "more than one OPT record, or one with a name"

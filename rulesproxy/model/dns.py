@@ -109,11 +109,15 @@ class DNSMessage:
         return None
 
     @property
-    def udp_limit(self) -> int:
-        """For a query: how large an answer over UDP may be."""
+    def udp_size(self) -> int:
+        """For a query: how large an answer over UDP its sender takes."""
         opt = self.opt
-        # RFC 6891 §6.2.3: values below 512 mean 512.
-        return UDP_MINIMUM if opt is None else max(UDP_MINIMUM, min(opt.class_, UDP_MAXIMUM))
+        return UDP_MINIMUM if opt is None else max(UDP_MINIMUM, opt.class_)  # RFC 6891 §6.2.3: less means 512
+
+    @property
+    def udp_limit(self) -> int:
+        """For a query: how large an answer that is made here may be over UDP."""
+        return min(self.udp_size, UDP_MAXIMUM)
 
     def chain(self, name: str, type_: int) -> list[ResourceRecord]:
         """The records that answer for `name`: its CNAME records in turn, then those of the type at the end of them.

@@ -18,6 +18,7 @@ from pathlib import Path
 from rulesproxy.model.connection import Address
 from rulesproxy.model.dns import DNSError, DNSMessage
 from rulesproxy.model.dns_types import op_codes, response_codes
+from rulesproxy.model.dns_wire import read_labels
 from rulesproxy.net.dial import dial
 from rulesproxy.net.local import is_local
 from rulesproxy.net.stream import ConnectionClosed
@@ -111,12 +112,18 @@ class Forwarder:
         """The resolvers that would be asked now, our own listeners included."""
         return list(self._fixed) or self._system_servers()
 
-    async def exchange(self, query: DNSMessage, wire: bytes | None = None) -> Answer:
-        """Ask for the one question of `query`; `wire` is its packed form where it is at hand. Raises ForwardError."""
+    async def exchange(self, query: DNSMessage, wire: bytes | None = None, *, tcp: bool = False) -> Answer:
+        """Ask for the one question of `query`; `wire` is its packed form where it is at hand, `tcp` how the client
+        asked. Raises ForwardError.
+        """
         if query.question is None:
             raise ForwardError("a query needs exactly one question")
         servers = self._usable_servers()
-        attempts = servers if len(servers) > 1 else servers * 2
+        if query.op_code != op_codes.QUERY:
+            # An update is meant for one server, and may fail when it comes twice: its sender knows when to try again.
+            servers = servers[:1]
+        elif len(servers) == 1 and not tcp:
+            servers = servers * 2
         deadline = asyncio.get_running_loop().time() + self._timeout
         try:
             async with asyncio.timeout_at(deadline):
@@ -124,11 +131,12 @@ class Forwarder:
         except TimeoutError:
             raise ForwardError("too many queries wait for their answers") from None
         try:
-            return await self._ask_in_turn(attempts, query, wire or query.packed, deadline)
+            return await self._ask_in_turn(servers, query, wire or query.packed, deadline, tcp)
         finally:
             self._slots.release()
 
-    async def _ask_in_turn(self, attempts: list[Address], query: DNSMessage, wire: bytes, deadline: float) -> Answer:
+    async def _ask_in_turn(self, attempts: list[Address], query: DNSMessage, wire: bytes, deadline: float,
+                           tcp: bool) -> Answer:
         now = asyncio.get_running_loop().time
         second_best: Answer | None = None
         failures: dict[Address, str] = {}
@@ -138,7 +146,7 @@ class Forwarder:
                 continue
             asking = _Asking(server, query, wire)
             try:
-                answer = await asking.run(share, deadline)
+                answer = await (asking.tcp_first(share) if tcp else asking.run(share, deadline))
             except OSError as exc:
                 failures[server] = asking.reason or _reason(exc)
                 continue
@@ -184,13 +192,14 @@ class Forwarder:
 class _Asking:
     """One query to one server. `reason` says why an answer that did arrive was not taken."""
 
-    __slots__ = ("_id", "_query", "_server", "_wire", "reason")
+    __slots__ = ("_id", "_query", "_question", "_server", "_wire", "reason")
 
     def __init__(self, server: Address, query: DNSMessage, wire: bytes) -> None:
         self._server = server
         self._query = query
         self._id = secrets.token_bytes(2)
         self._wire = self._id + wire[2:]
+        self._question = wire[12:read_labels(wire, 12)[1] + 4]
         self.reason = ""
 
     async def run(self, seconds: float, deadline: float) -> Answer:
@@ -206,6 +215,19 @@ class _Asking:
             log.debug("dns: %s over TCP: %s", _show(self._server), self.reason or _reason(exc))
             return answer  # better than nothing, and it says that it is cut
 
+    async def tcp_first(self, seconds: float) -> Answer:
+        """RFC 5625 §4.4.1: over TCP as it came, over UDP only where nobody speaks TCP. Raises OSError."""
+        end = asyncio.get_running_loop().time() + seconds
+        try:
+            async with asyncio.timeout_at(end):
+                return await self._over_tcp(seconds / 2)
+        except OSError as exc:
+            log.debug("dns: %s over TCP: %s", _show(self._server), self.reason or _reason(exc))
+            if self._query.op_code != op_codes.QUERY:
+                raise  # it may have been carried out
+        async with asyncio.timeout_at(end):
+            return await self._over_udp()
+
     async def _over_udp(self) -> Answer:
         with UdpExchange(self._server) as exchange:
             exchange.send(self._wire)
@@ -214,8 +236,9 @@ class _Asking:
                 if answer is not None:
                     return answer
 
-    async def _over_tcp(self) -> Answer:
-        stream = await dial([self._server[0]], self._server[1])
+    async def _over_tcp(self, connect_seconds: float | None = None) -> Answer:
+        async with asyncio.timeout(connect_seconds):
+            stream = await dial([self._server[0]], self._server[1])
         try:
             # RFC 7766 §8: length and message in one write
             await stream.write(len(self._wire).to_bytes(2, "big") + self._wire)
@@ -231,24 +254,39 @@ class _Asking:
         if data[:2] != self._id or len(data) < 12 or not data[2] & 0x80:
             self.reason = "an answer to something else"
             return None
+        data = self._in_the_case_asked(data)
         wire = self._query.id.to_bytes(2, "big") + data[2:]
         try:
             message = DNSMessage.unpack(wire)
         except DNSError as exc:
             self.reason = f"a malformed answer: {exc}"
             # Some servers cut a message where the datagram ends instead of between records.
-            if data[2] & 0x02 and data[12:].startswith(self._question_wire()):
+            if data[2] & 0x02 and data[12:].startswith(self._question):
                 message = self._query.succeed().truncated()
                 return Answer(message.packed, message, self._server)
             return None
-        asked, answered = self._query.question, message.question
-        if asked is None or answered is None or asked.key != answered.key or message.op_code != op_codes.QUERY:
+        if not self._fits(message):
             self.reason = "an answer to another question"
             return None
         return Answer(wire, message, self._server)
 
-    def _question_wire(self) -> bytes:
-        return DNSMessage(0, True, questions=self._query.questions).packed[12:]
+    def _in_the_case_asked(self, data: bytes) -> bytes:
+        """Clients that vary the case of a name against forged answers look for it in the answer; not all servers
+        repeat it."""
+        asked, end = self._question, 12 + len(self._question)
+        answered = data[12:end]
+        if answered == asked or answered[:-4].lower() != asked[:-4].lower() or answered[-4:] != asked[-4:]:
+            return data
+        return data[:12] + asked + data[end:]
+
+    def _fits(self, message: DNSMessage) -> bool:
+        if message.op_code != self._query.op_code:
+            return False
+        asked, answered = self._query.question, message.question
+        if message.questions:
+            return asked is not None and answered is not None and asked.key == answered.key
+        # RFC 2136 §3.8: an answer to UPDATE may be a header alone. So is that of a server that gave up before reading.
+        return message.op_code != op_codes.QUERY or message.response_code in (response_codes.FORMERR, *_ASK_ANOTHER)
 
 
 async def _read_frame(stream: TCPStream) -> bytes:

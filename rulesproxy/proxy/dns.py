@@ -2,8 +2,9 @@
 
 Theory of operation. Datagrams and frames come in; each that is a query becomes a flow and a task that runs the
 exchange and sends its answer. A query is known by (client, id, question) while it is in work: asking again meanwhile
-starts nothing, the one answer serves both. Malformed ones are answered at once, without a flow. Clients are one
-object per TCP connection, with the connection hooks, and one per UDP peer, of which the latest are remembered.
+starts nothing, the one answer serves both. NOTIFY, UPDATE and the like are known by all their octets, as the question
+does not tell two updates apart. Malformed ones are answered at once, without a flow. Clients are one object per TCP
+connection, with the connection hooks, and one per UDP peer, of which the latest are remembered.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rulesproxy.addons.manager import AddonManager
 from rulesproxy.codecs.dns import BadQuery, parse_query
 from rulesproxy.model.connection import Address, Client, ConnectionState, Server, TransportProtocol
 from rulesproxy.model.dns import DNSFlow, DNSMessage
-from rulesproxy.model.dns_types import response_codes
+from rulesproxy.model.dns_types import op_codes, response_codes
 from rulesproxy.model.names import host_for_url
 from rulesproxy.net.dns_forward import Forwarder
 from rulesproxy.net.tcp import Listener, TCPStream, listen
@@ -32,13 +33,12 @@ from rulesproxy.proxy.dns_tcp import NotDns, TcpConversation
 __all__ = ("DnsErrorHook", "DnsRequestHook", "DnsResponseHook", "DnsServer")
 
 IDLE_SECONDS = 10.0
-_TCP_LIMIT = 65535
 _PEERS_KEPT = 1024
 _BIND_ATTEMPTS = 10
 
 log = logging.getLogger("rulesproxy")
 
-_Key = tuple[Client, int, tuple[str, int, int]]
+_Key = tuple[Client, int, tuple[str, int, int] | bytes]
 _Send = Callable[[bytes], Coroutine[Any, Any, None]]
 
 
@@ -99,22 +99,20 @@ class DnsServer:
 
     # --- queries ---------------------------------------------------------------------------------------------
 
-    def _begin(self, query: DNSMessage, wire: bytes, client: Client, limit: int,
-               send: _Send) -> asyncio.Task[None] | None:
+    def _begin(self, query: DNSMessage, wire: bytes, client: Client, send: _Send) -> asyncio.Task[None] | None:
         """Start work on a query, unless the same one is in work already."""
-        key = client, query.id, query.questions[0].key
+        key = client, query.id, query.questions[0].key if query.op_code == op_codes.QUERY else wire
         if key in self._in_flight:
             return None
-        task = asyncio.get_running_loop().create_task(self._answer(key, query, wire, limit, send))
+        task = asyncio.get_running_loop().create_task(self._answer(client, query, wire, send))
         self._in_flight[key] = task
         # A callback, because a task that is cancelled before it ran has no `finally` to run.
         task.add_done_callback(lambda _: self._in_flight.pop(key, None))
         return task
 
-    async def _answer(self, key: _Key, query: DNSMessage, wire: bytes, limit: int, send: _Send) -> None:
-        client = key[0]
-        flow = DNSFlow(client, Server(transport_protocol="udp"), query)
-        answer = await exchange(self._addons, self._forwarder, flow, wire, limit)
+    async def _answer(self, client: Client, query: DNSMessage, wire: bytes, send: _Send) -> None:
+        flow = DNSFlow(client, Server(transport_protocol=client.transport_protocol), query)
+        answer = await exchange(self._addons, self._forwarder, flow, wire)
         if answer is not None:
             await send(answer)
 
@@ -141,7 +139,7 @@ class DnsServer:
         async def send(answer: bytes) -> None:
             self._udp.send(answer, peer)
 
-        self._begin(query, data, self._peer(peer), query.udp_limit, send)
+        self._begin(query, data, self._peer(peer), send)
 
     def _peer(self, peer: Peer) -> Client:
         client = self._peers.get(peer)
@@ -176,7 +174,7 @@ class DnsServer:
                 return asyncio.get_running_loop().create_task(send(exc.answer))
             if self._full():
                 return asyncio.get_running_loop().create_task(send(query.fail(response_codes.SERVFAIL).packed))
-            return self._begin(query, message, client, _TCP_LIMIT, send)
+            return self._begin(query, message, client, send)
 
         conversation = TcpConversation(stream, begin, self._idle_timeout)
         self._conversations.add(conversation)

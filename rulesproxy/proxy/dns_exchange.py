@@ -17,7 +17,7 @@ from rulesproxy.addons.manager import AddonManager
 from rulesproxy.addons.policy import PolicyChain
 from rulesproxy.codecs.dns import fit, strip_http3_hints
 from rulesproxy.model.dns import DNSError, DNSFlow, DNSMessage, ResourceRecord
-from rulesproxy.model.dns_types import classes, response_codes, types
+from rulesproxy.model.dns_types import classes, op_codes, response_codes, types
 from rulesproxy.model.flow import Error
 from rulesproxy.model.policy import TlsVerdict
 from rulesproxy.model.tls import ClientHello, Tunnel
@@ -51,9 +51,8 @@ class _Killed(Exception):
     """A handler called `flow.kill()`."""
 
 
-async def exchange(addons: AddonManager, forwarder: Forwarder, flow: DNSFlow, wire: bytes,
-                   limit: int) -> bytes | None:
-    """The answer to `flow.request`, which came as `wire`, in at most `limit` octets. None: send nothing."""
+async def exchange(addons: AddonManager, forwarder: Forwarder, flow: DNSFlow, wire: bytes) -> bytes | None:
+    """The answer to `flow.request`, which came as `wire`, as large as its transport takes. None: send nothing."""
     query = flow.request
     try:
         if addons.active(DnsRequestHook):
@@ -63,7 +62,7 @@ async def exchange(addons: AddonManager, forwarder: Forwarder, flow: DNSFlow, wi
         if flow.pacing is not None:
             await asyncio.sleep(flow.pacing.request)
         received = await _find_answer(forwarder, flow, query, wire)
-        return await _finish(addons, flow, received, limit)
+        return await _finish(addons, flow, query, received)
     except _Killed:
         await addons.fire(DnsErrorHook(flow))
         return None
@@ -96,7 +95,7 @@ async def _fail(addons: AddonManager, flow: DNSFlow, query: DNSMessage, reason: 
     return query.fail(response_codes.SERVFAIL).packed
 
 
-async def _finish(addons: AddonManager, flow: DNSFlow, received: bytes | None, limit: int) -> bytes:
+async def _finish(addons: AddonManager, flow: DNSFlow, query: DNSMessage, received: bytes | None) -> bytes:
     """Fire `dns_response`; `received` is the answer on the wire if it came that way."""
     if hide_shortcuts(addons.policy, flow):
         received = None
@@ -110,7 +109,10 @@ async def _finish(addons: AddonManager, flow: DNSFlow, received: bytes | None, l
             received = None
     if response is None:
         raise DNSError("a handler took the answer away")
-    return fit(response, received or response.packed, limit)
+    if flow.client_conn.transport_protocol == "tcp":
+        return received or response.packed
+    # RFC 5625 §4.4.2: what a resolver thought right for the client goes on, whatever its size.
+    return fit(response, received, query.udp_size) if received else fit(response, response.packed, query.udp_limit)
 
 
 def hide_shortcuts(policy: PolicyChain, flow: DNSFlow) -> bool:
@@ -137,15 +139,16 @@ async def _find_answer(forwarder: Forwarder, flow: DNSFlow, query: DNSMessage, w
     if flow.response is not None:
         return None
     question = flow.request.question
-    if question is not None and question.type in (types.AXFR, types.IXFR):
+    if question is not None and question.type in (types.AXFR, types.IXFR) and query.op_code == op_codes.QUERY:
         # RFC 5936 §2.2: a transfer is a stream of messages, which a forwarder of single answers would cut.
         flow.response = flow.request.fail(response_codes.REFUSED)
         return None
     unchanged = flow.request == query
-    answer = await forwarder.exchange(flow.request, wire if unchanged else None)
+    tcp = flow.client_conn.transport_protocol == "tcp"
+    answer = await forwarder.exchange(flow.request, wire if unchanged else None, tcp=tcp)
     _stop_if_killed(flow)
     flow.server_conn.address = answer.server
-    if answer.message.truncation and flow.client_conn.transport_protocol == "tcp":
+    if answer.message.truncation and tcp:
         raise ForwardError("the resolver's answer is cut, and it does not give the whole over TCP")
     flow.response = answer.message
     if unchanged:

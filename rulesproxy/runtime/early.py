@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from rulesproxy.model.connection import Client, Server
 from rulesproxy.model.dns import DNSFlow
-from rulesproxy.model.dns_types import response_codes, types
+from rulesproxy.model.dns_types import op_codes, response_codes, types
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.headers import Headers
 from rulesproxy.model.http import Request
@@ -112,6 +112,8 @@ def answer_query(rules: RuleSet, flow: DNSFlow, on_error: ErrorHandler) -> Decis
         decision.answer.apply(flow, decision.winners[Slot.ANSWER])
     elif decision.name is not None:
         decision.name.apply(flow, decision.winners[Slot.NAME])
+    if flow.request.op_code != op_codes.QUERY and flow.response is not None:
+        flow.response, flow.follow = flow.request.fail(response_codes.REFUSED), None  # nobody updates what rules own
     return decision
 
 
