@@ -83,8 +83,9 @@ class Splice:
             task.cancel()
 
 
-async def open_origin(session: Session, scope: Scope, server: Server | None = None) -> tuple[Server, Stream]:
-    """Connect a tunnel's server; in a decrypted tunnel with TLS of our own. Raises UpstreamError.
+async def open_origin(session: Session, scope: Scope, server: Server | None = None, *,
+                      alpn: tuple[str, ...] = ()) -> tuple[Server, Stream]:
+    """Connect a tunnel's server; in a decrypted tunnel with TLS of our own, which offers `alpn`. Raises UpstreamError.
 
     `server` is one that hooks know already; its address says where to.
     """
@@ -95,7 +96,7 @@ async def open_origin(session: Session, scope: Scope, server: Server | None = No
     if scope.decrypted:
         demands = scope.server_tls
         verify = core.settings.verify_upstream and (demands is None or demands.verify)
-        target = target._replace(scheme="https", sni=scope.name, verify=verify, server_tls=demands)
+        target = target._replace(scheme="https", sni=scope.name, verify=verify, alpn=alpn, server_tls=demands)
     return server, await Connector(core).connect(client, server, target)
 
 

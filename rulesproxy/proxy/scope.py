@@ -108,5 +108,6 @@ class Scope:
         if flow.via is None and self.via is None:
             return target
         via = chosen(flow.via, self.via)
-        absolute_form = takes_absolute_form(via, target, request, route)
+        # A proxy would forward the request over HTTP/1, which a server of gRPC does not speak.
+        absolute_form = not self.prior_knowledge and takes_absolute_form(via, target, request, route)
         return target._replace(via=via, absolute_form=absolute_form, alpn=() if absolute_form else target.alpn)

@@ -25,8 +25,9 @@ from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import ConnectionClosed
 from rulesproxy.net.tls import TLSError, TLSStream
 from rulesproxy.proxy.pinned import refuses_certificate
-from rulesproxy.proxy.relay import relay_tunnel
+from rulesproxy.proxy.relay import open_origin, relay_tunnel
 from rulesproxy.proxy.scope import Scope
+from rulesproxy.proxy.upstream import UpstreamError
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session
@@ -113,7 +114,8 @@ async def serve_own_tls(session: Session, stream: PeekableStream, scope: Scope) 
     tunnel = Tunnel(client, *here, hello)
     if session.core.addons.active(TlsClienthelloHook):
         await session.core.addons.fire(TlsClienthelloHook(ClientHelloData(client, Server(here), hello, tunnel)))
-    inner = await _handshake(session, stream, tunnel.name, hello, TlsData(client, client, Server(here)))
+    inner = await _handshake(session, stream, tunnel.name, hello, TlsData(client, client, Server(here)),
+                             _spoken(session))
     if inner is None:
         return
     try:
@@ -162,25 +164,53 @@ async def _intercept(session: Session, stream: PeekableStream, scope: Scope, hel
     if scope.opened is not None:  # connected while the client was silent, without TLS: of no use now
         await session.core.upstream.close_tunnel(client, *scope.opened)
         scope.opened = None
+    inside = replace(scope, scheme="https", name=scope.name if scope.reverse else tunnel.name)
+    spoken = _spoken(session)
+    if scope.raw:
+        try:
+            spoken = await _ask_server(session, inside, hello)
+        except UpstreamError as exc:
+            log.warning("tunnel to %s:%d: %s", *scope.relay_destination, exc)
+            await _alert(stream, _INTERNAL_ERROR)
+            return
     data = TlsData(client, client, Server(scope.destination))
-    inner = await _handshake(session, stream, tunnel.name, hello, data)
+    inner = None
+    try:
+        inner = await _handshake(session, stream, tunnel.name, hello, data, spoken)
+    finally:
+        if inner is None and inside.opened is not None:
+            await session.core.upstream.close_tunnel(client, *inside.opened)
     if inner is None:
         return
-    name = scope.name if scope.reverse else tunnel.name
     try:
-        await session.serve(PeekableStream(inner), replace(scope, scheme="https", name=name))
+        await session.serve(PeekableStream(inner), inside)
     finally:
         _note_use(session, inner, tunnel.name, data)
         await inner.aclose()
 
 
+def _spoken(session: Session) -> tuple[str, ...]:
+    """What we speak ourselves inside TLS."""
+    return _HTTP2 if session.core.settings.http2 else _HTTP1
+
+
+async def _ask_server(session: Session, scope: Scope, hello: ClientHello) -> tuple[str, ...]:
+    """What the server of a raw connection chooses of the client's protocols: bytes that nobody translates must be of
+    one protocol at both ends. Who offers none leaves the server for later. Raises UpstreamError."""
+    offers = tuple(offer.decode("ascii") for offer in hello.alpn_protocols if offer.isascii())
+    if not offers:
+        return ()
+    scope.opened = server, _ = await open_origin(session, scope, alpn=offers)
+    return (server.alpn.decode("ascii"),) if server.alpn else ()
+
+
 async def _handshake(session: Session, stream: PeekableStream, name: str, hello: ClientHello,
-                     data: TlsData) -> TLSStream | None:
+                     data: TlsData, alpn: tuple[str, ...]) -> TLSStream | None:
     """Answer the client. None when that failed; it is said and the stream can be closed then."""
     core, client = session.core, session.client
     _note_offers(client, hello)
     try:
-        presented = core.contexts.present(name, _HTTP2 if core.settings.http2 else _HTTP1)
+        presented = core.contexts.present(name, alpn)
     except CertificateError as exc:
         client.error = str(exc)
         log.warning("TLS to %s: %s", name, exc)
