@@ -141,7 +141,7 @@ async def test_failing_servers(scene: Scene) -> None:
     failed = [*REQUEST, "server_connect", "server_connect_error", "error", *DISCONNECTED]
     assert "502 Bad Gateway" in (await scene.proxy.curl("-i", f"http://localhost:{refusing}/")).text
     await scene.fired([*CONNECTED, *failed])
-    assert "502 Bad Gateway" in (await scene.proxy.curl("-i", f"https://localhost:{refusing}/")).text
+    assert "HTTP/2 502" in (await scene.proxy.curl("-i", f"https://localhost:{refusing}/")).text
     await scene.fired([*CONNECTED, *INTERCEPTED, *failed])
     assert "502 Bad Gateway" in (await scene.proxy.curl("-i", "http://nowhere.test/")).text
     await scene.fired([*CONNECTED, *failed])
@@ -163,6 +163,6 @@ async def test_names(scene: Scene, transport: str) -> None:
         await scene.fired([*opened, "dns_request", "dns_response", *closed])
     assert "status: NXDOMAIN" in (await scene.dig("blocked.test", "AAAA", transport)).text
     await scene.fired([*opened, "dns_request", "dns_response", *closed])
-    scene.resolver.udp = silent
+    scene.resolver.udp = scene.resolver.tcp = silent
     assert "status: SERVFAIL" in (await scene.dig("origin.test", "A", transport)).text
     await scene.fired([*opened, "dns_request", "dns_error", *closed])

@@ -14,7 +14,6 @@ MakeProxy = Callable[..., Awaitable[RunningProxy]]
 
 @pytest.mark.parametrize(("greeting", "protocol"), [
     (b"\x05\x01\x00", "SOCKS"), (b"\x04\x01\x00\x50\x7f\x00\x00\x01\x00", "SOCKS"),
-    (b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", "TLS"),
 ])  # fmt: skip
 async def test_a_client_with_another_kind_of_proxy_in_mind(make_proxy: MakeProxy, caplog: pytest.LogCaptureFixture,
                                                            greeting: bytes, protocol: str) -> None:

@@ -66,7 +66,7 @@ async def test_intercepted_answers_do_not_offer_http3(make_app: MakeApp, origin_
     app = await make_app("  - {name: opened, match: {host: localhost}, action: {tls: intercept}}\n")
     async with run_origin(answer, tls=origin_ca.server_context("localhost")) as origin, run_origin(answer) as plain:
         opened = (await app.curl("-i", f"https://localhost:{origin.port}/")).text
-        assert 'Alt-Svc: h2=":443"\r\n' in opened
+        assert 'alt-svc: h2=":443"\r\n' in opened
         assert "h3" not in opened
         # plain HTTP was never secure: nothing is lost, and nothing changed
         assert 'h3=":443"; ma=9, h2=":443"' in (await app.curl("-i", f"http://localhost:{plain.port}/")).text
