@@ -11,12 +11,22 @@ from tempfile import TemporaryDirectory
 
 from rulesproxy.certs.authority import Authority
 from rulesproxy.certs.contexts import ServerContexts, client_context
+from rulesproxy.codecs.http2 import Machine
+from rulesproxy.model.connection import Server
+from rulesproxy.model.headers import Field
 from rulesproxy.net.dial import dial
 from rulesproxy.net.memory import memory_pair
 from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import Stream
 from rulesproxy.net.tcp import TCPStream, listen
 from rulesproxy.net.tls import TLSStream
+from rulesproxy.proxy.http2.connection import Http2Connection
+from rulesproxy.proxy.http2.origin import OriginConnection
+from rulesproxy.proxy.http2.stream import Http2Stream
+from rulesproxy.proxy.http2.tunnel import Http2Tunnel
+from rulesproxy.proxy.settings import Settings
+from rulesproxy.proxy.target import Target
+from rulesproxy.proxy.watchdog import Watchdog
 
 Pair = tuple[Stream, Stream]
 
@@ -90,6 +100,49 @@ async def tls_in_tls() -> AsyncIterator[Pair]:
         yield await over_tls(PeekableStream(client), PeekableStream(server))
 
 
+class _Accepting(Http2Connection):
+    """A server that agrees to the first CONNECT."""
+
+    def __init__(self, stream: Stream, settings: Settings) -> None:
+        machine = Machine(client_side=False, header_list=settings.head_limit)
+        super().__init__(stream, machine, settings.limits, Watchdog())
+        self.accepted: asyncio.Future[Http2Stream] = asyncio.get_running_loop().create_future()
+
+    def patience(self) -> float:
+        return 60.0
+
+    def request(self, stream_id: int, block: list[Field], ended: bool) -> None:
+        stream = self.streams[stream_id] = Http2Stream(self, stream_id)
+        stream.send_block([(b":status", b"200")], end=False)
+        self.accepted.set_result(stream)
+
+
+@asynccontextmanager
+async def http2_tunnel() -> AsyncIterator[Pair]:
+    """(server, client): bytes in the DATA frames of a stream."""
+    one, other = memory_pair()
+    settings = Settings()
+    client: asyncio.Future[OriginConnection] = asyncio.get_running_loop().create_future()
+    server: asyncio.Future[_Accepting] = asyncio.get_running_loop().create_future()
+
+    async def run_client() -> None:
+        client.set_result(OriginConnection(one, settings, Server(), Target("host.example", 443)))
+        await (await client).run()
+
+    async def run_server() -> None:
+        server.set_result(_Accepting(other, settings))
+        await (await server).run()
+
+    tasks = [asyncio.create_task(run_client()), asyncio.create_task(run_server())]
+    try:
+        asking = (await client).open([(b":method", b"CONNECT"), (b":authority", b"host.example:443")], end=False)
+        yield Http2Tunnel(await (await server).accepted), Http2Tunnel(asking)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
 KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Pair]]] = {
     "tcp": tcp,
     "memory": memory,
@@ -97,4 +150,5 @@ KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Pair]]] = {
     "tls over tcp": tls_over_tcp,
     "tls over memory": tls_over_memory,
     "tls in tls": tls_in_tls,
+    "http2 tunnel": http2_tunnel,
 }

@@ -167,8 +167,15 @@ class Machine(H2Connection):
 
     def too_many_streams(self, stream_id: int) -> bool:
         """The peer opened this stream, and it is one too many. Later ones, in the same bytes, do not count."""
-        self._open_streams(stream_id % 2)  # forgets those that are closed
+        self.forget_closed()
+        if len(self.streams) <= CONCURRENT_STREAMS:
+            return False
         return sum(number <= stream_id and stream.open for number, stream in self.streams.items()) > CONCURRENT_STREAMS
+
+    def forget_closed(self) -> None:
+        """h2 does it for every new stream, and looks at all streams each time; now and then is enough."""
+        if len(self.streams) > CONCURRENT_STREAMS:
+            self._open_streams(1)
 
     def is_idle(self, stream_id: int) -> bool:
         """True for streams that nobody has opened yet (RFC 9113 §5.1)."""
@@ -185,6 +192,12 @@ class Machine(H2Connection):
     @property
     def open_inbound_streams(self) -> int:
         """h2 asks before it ends the connection because of too many streams; see `too_many_streams`."""
+        return 0
+
+    @property
+    def open_outbound_streams(self) -> int:
+        """h2 asks for each stream we open; who opens them counts himself."""
+        self.forget_closed()
         return 0
 
     def clear_outbound_data_buffer(self) -> None:

@@ -54,8 +54,8 @@ class ClientWriter:
 class Http2Client:
     """Made by the task that serves the stream; `head` may be that of a GET for an extended CONNECT (`tunnel`)."""
 
-    __slots__ = ("_asked", "_continue", "_owed", "_patience", "_sized", "_tunnel", "body_complete", "reading",
-                 "settings", "stream", "writing")
+    __slots__ = ("_asked", "_continue", "_opened", "_owed", "_patience", "_sized", "_tunnel", "body_complete",
+                 "reading", "settings", "stream", "writing")
 
     def __init__(self, stream: Http2Stream, session: Session, head: RequestHead, *, tunnel: bool = False) -> None:
         self.stream = stream
@@ -66,6 +66,7 @@ class Http2Client:
         self._continue = head.expect_continue
         self._sized = head.framing.kind is FramingKind.LENGTH
         self._tunnel = tunnel
+        self._opened: Http2Tunnel | None = None
         self._owed = 0  # bytes to come before the patience is renewed
         self._patience = 0.0  # seconds
 
@@ -135,7 +136,13 @@ class Http2Client:
         fields = [field for field in response.headers.fields if field[0].lower() not in _HANDSHAKE]
         await self.write(response_block(200, fields if self._tunnel else ()), [])
         self.body_complete = True
-        return PeekableStream(Http2Tunnel(self.stream))
+        self._opened = Http2Tunnel(self.stream)
+        return PeekableStream(self._opened)
+
+    async def close(self) -> None:
+        """The exchange is over: what was written into a tunnel still goes out."""
+        if self._opened is not None:
+            await self._opened.aclose()
 
     async def write(self, block: list[Field] | None, pieces: list[bytes], trailers: list[Field] | None = None, *,
                     end: bool = False) -> None:

@@ -194,7 +194,10 @@ class ServerConnection(Http2Connection):
             await self._refuse_request(strand, client, exc)
             return
         if head.method != "CONNECT" or self._scope.reverse:
-            await serve_request(strand, client, self._scope, head, target)
+            try:
+                await serve_request(strand, client, self._scope, head, target)
+            finally:
+                await client.close()
         else:
             await self._open_tunnel(stream, head, target)
 

@@ -188,6 +188,16 @@ class Http2Stream:
             if granted:  # and not used
                 connection.out.grant()
 
+    def send_now(self, data: bytes) -> int:
+        """As much as can be queued without waiting: how much that was. Raises StreamFailed."""
+        view, connection = memoryview(data), self.connection
+        self._check()
+        while view and connection.window(self) > 0 and connection.out.may_send(granted=False):
+            size = min(len(view), connection.window(self), connection.out.share)
+            connection.send_data(self, view[:size], end=False)
+            view = view[size:]
+        return len(data) - len(view)
+
     async def _window_opens(self) -> None:
         self._window_waiter = asyncio.get_running_loop().create_future()
         self.connection.out.grant()  # the turn, if it was ours, is of no use here
