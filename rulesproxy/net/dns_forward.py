@@ -223,8 +223,8 @@ class _Asking:
                 return await self._over_tcp(seconds / 2)
         except OSError as exc:
             log.debug("dns: %s over TCP: %s", _show(self._server), self.reason or _reason(exc))
-            if self._query.op_code != op_codes.QUERY:
-                raise  # it may have been carried out
+            if self._query.op_code != op_codes.QUERY or asyncio.get_running_loop().time() >= end:
+                raise  # an update may have been carried out; and slow is not silent
         async with asyncio.timeout_at(end):
             return await self._over_udp()
 
