@@ -157,7 +157,11 @@ async def _connect_flow(core: Core, client: Client, server: Server, via: Via, to
     flow.request = Request("CONNECT", "", *to, "", Headers(((b"Host", target.encode("ascii")), *authorization(via))),
                            b"", authority=target)
     if core.addons.active(HttpConnectUpstreamHook):
-        await core.addons.fire(HttpConnectUpstreamHook(flow))
+        try:
+            await core.addons.fire(HttpConnectUpstreamHook(flow))
+        except BaseException:  # whoever wanted the connection has left
+            flow.live = False
+            raise
     if flow.error is not None:
         flow.live = False
         raise UpstreamError(flow.error.msg, title="Connection refused by an addon")
