@@ -142,7 +142,7 @@ async def tcp_server_first(scene: Scene) -> None:
         await connection.read_to_end()
 
     port = await scene.origin(greet)
-    await scene.proxy()
+    await scene.proxy(head_timeout=1.0)  # how long a client may be silent whose server cannot be reached
     wire = await scene.tunnel(port)
     assert await wire.until(b"\n") == b"220 ready\r\n"
     await wire.send(b"QUIT\r\n")
@@ -251,7 +251,8 @@ def _dns(transport: str, outcome: str) -> Scenario:
         elif outcome == "failed":
             assert answer is not None and answer.rcode() == dns.rcode.SERVFAIL
         else:
-            assert answer is not None and texts[outcome] in answer.answer[0].to_text()
+            assert answer is not None and answer.answer, answer
+            assert texts[outcome] in answer.answer[0].to_text()
 
     return run
 

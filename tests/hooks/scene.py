@@ -63,10 +63,15 @@ class Wire:
 
     async def answer(self, status: int = 200) -> bytes:
         """One response that has a length: its body."""
-        head = await self.until(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 %d " % status), head
+        head = await self.head(status)
         length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
         return await self.exactly(int(length[15:]))
+
+    async def head(self, status: int = 200) -> bytes:
+        """The head of one response."""
+        head = await self.until(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 %d " % status), head
+        return head
 
     async def end_of_chunks(self) -> bytes:
         """The rest of a response in chunks, trailers and all."""
@@ -111,6 +116,19 @@ class Scene:
         self._client_datagrams: list[Datagrams] = []
         self._server_datagrams: list[Datagrams | FakeResolver] = []
         self.running: RunningProxy | None = None
+        self._gone: bool | None = None  # the client has vanished: by RST?
+        #: Somebody vanished or was killed: what was to come need not come any more.
+        self.cut = False
+
+    @property
+    def sessions(self) -> set[Any]:
+        """The client connections that are being served."""
+        return set() if self.running is None else set(self.running.core.sessions)
+
+    @property
+    def _port(self) -> int:
+        assert self.running is not None
+        return self.running.port
 
     @property
     def recorder(self) -> Recorder:
@@ -174,9 +192,10 @@ class Scene:
 
     async def connect(self, port: int = 0) -> Wire:
         """A connection to the proxy port, or another port."""
-        assert self.running is not None
-        reader, writer = await asyncio.open_connection("127.0.0.1", port or self.running.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port or self._port)
         self._wires.append(writer)
+        if self._gone is not None:
+            vanish(writer, reset=self._gone)
         self._stack.callback(writer.transport.abort)
         return Wire(reader, writer)
 
@@ -198,7 +217,12 @@ class Scene:
         assert self.running is not None
         context = ssl.create_default_context(cafile=str(ca or self.running.ca))
         context.set_alpn_protocols([alpn])
-        await wire.writer.start_tls(context, server_hostname="localhost", ssl_handshake_timeout=SECONDS)
+        plain = wire.writer.transport
+        try:
+            await wire.writer.start_tls(context, server_hostname="localhost", ssl_handshake_timeout=SECONDS)
+        except AttributeError as exc:  # asyncio's way to say that we left in the middle of it
+            wire.writer._transport = plain  # type: ignore[attr-defined]
+            raise ConnectionResetError("the client left in its TLS handshake") from exc
         assert wire.writer.get_extra_info("ssl_object").selected_alpn_protocol() == alpn
         return wire
 
@@ -221,10 +245,16 @@ class Scene:
     # --- what happens to them ---------------------------------------------------------------------------------
 
     def client_goes(self, *, reset: bool) -> None:
+        """Also a connection that is just being made."""
+        self._gone = reset
         for writer in self._wires:
             vanish(writer, reset=reset)
         for client in self._client_datagrams:
             _close(client.sock)
+
+    def return_client(self) -> None:
+        """From now on clients stay."""
+        self._gone = None
 
     def server_goes(self, *, reset: bool) -> None:
         """Every connection ends, and nobody listens any more."""
@@ -238,7 +268,8 @@ class Scene:
 
     async def fired(self, *names: str, count: int = 1) -> None:
         """Wait for one of these hooks."""
-        assert await until(lambda: len(self.recorder.of(*names)) >= count, SECONDS), self.recorder.names
+        await until(lambda: self.cut or len(self.recorder.of(*names)) >= count, SECONDS)
+        assert len(self.recorder.of(*names)) >= count, self.recorder.names
 
     async def aclose(self) -> None:
         await self._stack.aclose()
