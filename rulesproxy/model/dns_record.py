@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
@@ -18,6 +19,7 @@ from rulesproxy.model.dns_types import classes, types
 from rulesproxy.model.dns_wire import DNSError
 
 DEFAULT_TTL = 60
+_ESCAPE = re.compile(r"\\(?:\d{3}|.)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,13 @@ class Question:
     def key(self) -> tuple[str, int, int]:
         """Equal for questions that ask the same: names compare without case (RFC 4343)."""
         return dns_wire.fold(self.name), self.type, self.class_
+
+    @property
+    def host(self) -> str:
+        """The name for those who take it apart at its dots: one inside a label is written `\\046`."""
+        if "\\" not in self.name:
+            return self.name
+        return _ESCAPE.sub(lambda found: "\\046" if found[0] == "\\." else found[0], self.name)
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "type": types.to_str(self.type), "class": classes.to_str(self.class_)}

@@ -99,7 +99,7 @@ def answer_query(rules: RuleSet, flow: DNSFlow, on_error: ErrorHandler) -> Decis
     question = flow.request.question
     if question is None:
         return None
-    x = DnsFacts(flow.client_conn, question.name, types.to_str(question.type))
+    x = DnsFacts(flow.client_conn, question.host, types.to_str(question.type))
     decision = rules.decide(Phase.DNS, x, on_error)
     if decision is None:
         return None

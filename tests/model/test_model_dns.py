@@ -53,6 +53,16 @@ def test_a_dot_inside_a_label_is_escaped() -> None:
     assert dns_wire.read_name(b"\3a.b\0", 0)[0] == "a\\.b"
 
 
+@pytest.mark.parametrize(("labels", "host"), [
+    ([b"x", b"lab", b"test"], "x.lab.test"), ([b"x.lab", b"test"], "x\\046lab.test"),
+    ([b"x\\", b"lab"], "x\\\\.lab"), ([b"\\.", b"\xff."], "\\\\\\046.\\255\\046"),
+])
+def test_the_host_of_a_question_has_dots_between_labels_only(labels: list[bytes], host: str) -> None:
+    name, _ = dns_wire.read_name(dns_wire.join_labels(labels), 0)
+    assert Question(name).host == host
+    assert dns_wire.pack_name(host) == dns_wire.join_labels(labels)
+
+
 def test_unicode_names_become_a_labels() -> None:
     assert dns_wire.pack_name("bücher.example") == b"\x0dxn--bcher-kva\7example\0"
 
