@@ -1,0 +1,34 @@
+"""Every client through every mode that needs no firewall: what it sees is what the table of docs/clients.md says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.acceptance.clients.programs import check
+from tests.acceptance.clients.table import CLIENTS, WAYS
+from tests.acceptance.clients.world import World, run_world
+from tests.support.certificates import OriginCA
+from tests.support.tools import require_tool
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory, origin_ca: OriginCA) -> AsyncIterator[World]:
+    require_tool("nginx")
+    async with run_world(tmp_path_factory.mktemp("clients"), origin_ca) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.getbasetemp().parent / "node-modules"
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_a_client_through_every_mode(world: World, client: str, modules: Path) -> None:
+    await check(world, client, tuple(way for way in WAYS if way != "transparent"), modules)
