@@ -87,9 +87,15 @@ async def open_tunnel(session: Session, client: ClientSide, head: RequestHead, i
         flow.error = Error(str(exc))
         await _refuse(session, client, head, flow)
         return None
-    flow.live = False
-    if addons.active(HttpConnectedHook):
-        await addons.fire(HttpConnectedHook(flow))
+    try:
+        if addons.active(HttpConnectedHook):
+            await addons.fire(HttpConnectedHook(flow))
+    finally:
+        flow.live = False
+    if flow.error is not None:  # granted, and killed before anything went through it
+        log.info("CONNECT %s: %s", flow.request.authority, flow.error)
+        await client.end()
+        return None
     tunnel = Tunnel(session.client, host, port, pinned=flow.pinned)
     session.granted(tunnel, flow.route if flow.route is not None and flow.route.rule else None,
                     flow.via if flow.via is not None and flow.via.rule else None)
