@@ -25,8 +25,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 20.0
-#: The ports that pages speak of; tests use free ones instead.
+#: The ports that pages speak of; tests use free ones instead. Those of modes are told apart by what the log says of
+#: them: a page has one listener of each kind.
 HTTP, DNS = "8080", "8053"
+_KINDS = {"regular": ("HTTP", HTTP), "upstream": ("HTTP", HTTP), "socks5": ("SOCKS5", "1080"), "dns": ("DNS", DNS)}
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^`\n]*)\n(?P<text>.*?)^(?P=indent)```$", re.M | re.S)
 
 
@@ -82,8 +84,10 @@ def _pattern(line: str) -> str:
 class Running:
     """`rulesproxy run`, as a page starts it, on free ports."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, said: Mapping[str, str]) -> None:
+        """`said` has the port of the page for each kind of listener that is not on the usual one."""
         self._process = process
+        self._said = {"DNS": DNS, **said}
         self._lines: list[str] = []
         self._more = asyncio.Event()
         self._seen = 0
@@ -95,7 +99,7 @@ class Running:
         async for line in self._process.stderr:
             text = line.decode().rstrip("\n")
             for kind, port in re.findall(r"listening on 127\.0\.0\.1:(?P<port>\d+) for (\w+)", text):
-                self.ports[{"DNS": DNS}.get(port, HTTP)] = kind
+                self.ports[self._said.get(port, HTTP)] = kind
             self._lines.append(text)
             self._more.set()
 
@@ -128,6 +132,17 @@ class Running:
             assert await self._process.wait() == 0, "\n".join(self._lines)
             await self._reader
         assert not [line for line in self._lines if "Traceback" in line], "\n".join(self._lines)
+
+
+def modes(words: list[str]) -> Iterator[tuple[str, str]]:
+    """What the log will say of each mode's listener, and its port in the page; in `words` each gets a free one."""
+    for index, word in enumerate(words):
+        if index and words[index - 1] == "--mode":
+            spec, _, place = word.partition("@")
+            name, _, data = spec.partition(":")
+            kind, port = _KINDS.get(name, (data.partition(":")[0], HTTP))
+            words[index] = f"{spec}@127.0.0.1:0"
+            yield kind, place.rpartition(":")[2] or port
 
 
 def here(text: str, ports: Mapping[str, str]) -> str:
@@ -177,12 +192,13 @@ class Page:
         await self.stop()
         words = shlex.split(command)[2:]
         words = [re.sub(rf":(?:{HTTP}|{DNS})$", ":0", word) for word in words]
-        if "--listen" not in words:
+        said = dict(modes(words))
+        if "--listen" not in words and not said:
             words += ["--listen", "127.0.0.1:0"]
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "rulesproxy", "run", *words, cwd=self.folder, env=self._environment,
             stderr=asyncio.subprocess.PIPE)
-        self._running = Running(process)
+        self._running = Running(process, said)
         await self._running.log(printed)
 
     async def log(self, expected: list[str]) -> None:
