@@ -24,6 +24,7 @@ from rulesproxy.model.tls import ClientHello, ClientHelloData, TlsData, Tunnel
 from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import ConnectionClosed
 from rulesproxy.net.tls import TLSError, TLSStream
+from rulesproxy.proxy.failures import sent_by
 from rulesproxy.proxy.pinned import refuses_certificate
 from rulesproxy.proxy.relay import open_origin, relay_tunnel
 from rulesproxy.proxy.scope import Scope
@@ -170,7 +171,7 @@ async def _intercept(session: Session, stream: PeekableStream, scope: Scope, hel
         try:
             spoken = await _ask_server(session, inside, hello)
         except UpstreamError as exc:
-            log.warning("tunnel to %s:%d: %s", *scope.relay_destination, exc)
+            log.warning("tunnel to %s:%d: %s%s", *scope.relay_destination, exc, sent_by(scope.route))
             await _alert(stream, _INTERNAL_ERROR)
             return
     data = TlsData(client, client, Server(scope.destination))

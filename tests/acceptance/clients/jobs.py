@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
-SECONDS = 15.0
+SECONDS = 30.0  # for one job: browsers take their time on a busy machine
 
 Job = dict[str, Any]
 Seen = dict[str, Any]

@@ -21,7 +21,7 @@ from tests.support.command import ROOT
 from tests.support.tools import require_tool
 
 #: For all jobs of one client.
-SECONDS = 60.0
+SECONDS = 100.0
 #: undici 6 is the last one for Node 18, which distributions still have.
 NODE_MODULES = ("undici@6.29.1", "socks@2.8.10")
 _TOOLS = {"run_curl": ("curl",), "run_node": ("node", "npm"), "run_chromium": ("chromium", "certutil", "bash")}

@@ -30,7 +30,7 @@ def _arguments(job: Job, option: str) -> list[str]:
         proxy = ["--proxy", job["proxy"], "--proxy-cacert", job["proxy_ca"]]
     if job["proxy"].startswith("http") and "prior" in option:
         proxy += ["--proxytunnel"]  # to a proxy without a tunnel it speaks HTTP/1.1
-    return ["-q", "-sS", "-i", "--suppress-connect-headers", "--max-time", "12", option, *proxy, "--cacert", job["ca"]]
+    return ["-q", "-sS", "-i", "--suppress-connect-headers", "--max-time", "25", option, *proxy, "--cacert", job["ca"]]
 
 
 async def _curl(*arguments: str) -> str:

@@ -9,7 +9,7 @@ const require = createRequire(`${process.env.CLIENT_MODULES}/`);
 const { Agent, ProxyAgent, WebSocket, buildConnector, fetch } = require("undici");
 const { SocksClient } = require("socks");
 
-const SECONDS = 15;
+const SECONDS = 30;
 
 let version;  // of HTTP, on the latest connection
 subscribe("undici:client:connected", ({ connectParams }) => {
