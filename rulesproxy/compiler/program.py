@@ -50,11 +50,20 @@ class Compiler:
         self._cache = BuildCache()
         self._units: dict[str, tuple[RuleFile, Unit]] = {}
         self._last: Program | None = None
+        self._inputs: object = None  # of the build before
 
     def compile(self, paths: Sequence[str], *, profile: str | None = None) -> Program:
         """Read, validate, build, check, emit and link. The last good program again if nothing changed since."""
-        with _no_collections():
-            return self._compile(paths, profile)
+        with _no_collections() as interrupted:
+            program = self._compile(paths, profile)
+            inputs = (profile, program.build.inputs)
+            if interrupted and inputs != self._inputs:
+                # What was built stays. The first collection would look at all of it, and with 100,000 rules nothing
+                # else happens for ten seconds meanwhile, so it is set apart for good; it has no cycles, and goes when
+                # it is dropped. Never without need: what traffic has open now is set apart with it, cycles and all.
+                gc.freeze()
+            self._inputs = inputs
+            return program
 
     def _compile(self, paths: Sequence[str], profile: str | None) -> Program:
         result = build(paths, profile=profile, files=self._files, cache=self._cache)
@@ -78,19 +87,17 @@ class Compiler:
 
 
 @contextmanager
-def _no_collections() -> Iterator[None]:
+def _no_collections() -> Iterator[bool]:
     """Nearly all that a build allocates stays alive: looking for cycles among it takes a third of the time.
 
-    Afterwards it is set apart for good: the first collection would look at all of it, and with 100,000 rules nothing
-    else happens for ten seconds meanwhile. What a build leaves has no cycles, so it goes when it is dropped.
+    False where nobody looked for them before.
     """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        yield
+        yield was_enabled
     finally:
         if was_enabled:
-            gc.freeze()
             gc.enable()
 
 
