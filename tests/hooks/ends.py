@@ -198,3 +198,68 @@ def _got(message: Message, start: str) -> Got:
 
 def _plain(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in fields if not name.startswith(":")]
+
+
+class Http2Wire:
+    """One stream of an HTTP/2 connection that carries other bytes, driven like a `Wire`."""
+
+    def __init__(self, peer: Http2Peer, stream: int) -> None:
+        self._peer, self._stream = peer, stream
+        self._taken = 0
+
+    async def send(self, data: bytes) -> None:
+        await self._peer.send_body(self._stream, data, end=False)
+
+    async def exactly(self, size: int) -> bytes:
+        """Raises IncompleteReadError when the stream ends before."""
+        message, start = self._peer.streams[self._stream], self._taken
+        await self._peer.wait(lambda: message.over or len(message.body) >= start + size)
+        data = message.body[start:start + size]
+        if len(data) < size:
+            raise asyncio.IncompleteReadError(data, size)
+        self._taken += size
+        return data
+
+    async def rest(self) -> bytes:
+        """Raises ConnectionResetError when the stream does not end in order."""
+        message = await self._peer.over(self._stream)
+        if not message.ended:
+            raise ConnectionResetError(f"RST_STREAM {message.reset}")
+        return message.body[self._taken:]
+
+    async def close(self) -> None:
+        if not self._peer.streams[self._stream].over:
+            await self._peer.send_body(self._stream, b"")
+            await self._peer.over(self._stream)
+        await self._peer.aclose()
+
+
+async def open_tunnel(scene: Scene, version: str, port: int) -> Wire | Http2Wire:
+    """A granted CONNECT."""
+    if version == "http1":
+        return await scene.tunnel(port)
+    peer = await scene.http2(await scene.connect())
+    stream = peer.send_block([(":method", "CONNECT"), (":authority", f"127.0.0.1:{port}")], end=False)
+    return await _granted(peer, stream)
+
+
+async def open_websocket(scene: Scene, version: str, port: int) -> Wire | Http2Wire:
+    """A handshake that succeeded, inside TLS."""
+    wire = await scene.intercepted(port, "http/1.1" if version == "http1" else "h2")
+    if version == "http1":
+        await wire.send(b"GET /ws HTTP/1.1\r\nHost: localhost:%d\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" % port)
+        await wire.head(101)
+        return wire
+    peer = await scene.http2(wire)
+    stream = peer.send_block([
+        (":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "https"), (":path", "/ws"),
+        (":authority", f"localhost:{port}"), ("sec-websocket-version", "13")], end=False)
+    return await _granted(peer, stream)
+
+
+async def _granted(peer: Http2Peer, stream: int) -> Http2Wire:
+    message = peer.streams[stream]
+    await peer.wait(lambda: message.over or bool(message.status))
+    assert message.status == "200", message
+    return Http2Wire(peer, stream)
