@@ -8,9 +8,10 @@ import logging
 import socket
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from rulesproxy.model.connection import Address
+from rulesproxy.net.udp_wildcard import AVAILABLE, WildcardListener
 
 _RECEIVE_BUFFER = 1024 * 1024  # a burst of queries waits in the kernel instead of being lost
 _DATAGRAM_LIMIT = 65535
@@ -22,8 +23,19 @@ log = logging.getLogger("rulesproxy")
 Peer = tuple[Any, ...]
 
 
-class UdpListener(asyncio.DatagramProtocol):
+class UdpListener(Protocol):
     """A bound socket; `receive(data, peer)` is called for each datagram. Made by `listen_udp`."""
+
+    address: Address
+
+    def send(self, data: bytes, peer: Peer) -> None:
+        """Send one datagram. What the system refuses to send is lost, as on any network."""
+
+    async def aclose(self) -> None: ...
+
+
+class _OneAddress(asyncio.DatagramProtocol):
+    """A `UdpListener` on one address of the machine."""
 
     def __init__(self, sock: socket.socket, receive: Callable[[bytes, Peer], None]) -> None:
         self._sock = sock
@@ -48,7 +60,6 @@ class UdpListener(asyncio.DatagramProtocol):
             self._lost.set_result(None)
 
     def send(self, data: bytes, peer: Peer) -> None:
-        """Send one datagram. What the system refuses to send is lost, as on any network."""
         if self._transport.is_closing():
             return
         try:
@@ -74,7 +85,9 @@ async def listen_udp(host: str, port: int, receive: Callable[[bytes, Peer], None
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         sock.bind(address)
-        _, listener = await loop.create_datagram_endpoint(lambda: UdpListener(sock, receive), sock=sock)
+        if AVAILABLE and address[0] in ("0.0.0.0", "::"):
+            return WildcardListener(sock, receive)
+        _, listener = await loop.create_datagram_endpoint(lambda: _OneAddress(sock, receive), sock=sock)
     except BaseException:
         sock.close()
         raise
