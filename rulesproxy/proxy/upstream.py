@@ -8,7 +8,8 @@ handles `server_connect` (it may decide by client), or NTLM or Negotiate was spo
 connection and not the request (RFC 4559 §6).
 
 Over HTTP/2 exchanges share a connection side by side (http2/shared.py), as many as the server wants at a time; the
-next one opens another. Such a connection is read all the time and closes itself.
+next one opens another. Such a connection is read all the time and closes itself. A client that speaks NTLM or
+Negotiate shares none from then on.
 
 Nothing reads an idle connection over HTTP/1. Before reuse it is asked, without waiting, whether something arrived: an
 end, or bytes that nobody requested, disqualify it. A sweep every second closes what ended or stayed idle too long.
@@ -88,6 +89,7 @@ class UpstreamPool:
         self._tied_count = 0  # of the idle ones, those tied to a client: mostly none, and then nobody looks for them
         self._closing: set[asyncio.Task[None]] = set()
         self._shared = SharedConnections()
+        self._bound: set[Client] = set()  # those that authenticate connections, and share none
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -104,6 +106,8 @@ class UpstreamPool:
         client = flow.client_conn
         if target.via is not None or not is_ip(target.host):
             target = self._connector.placed(client, target)
+        if HTTP2 in target.alpn and _asks_to_bind(flow):
+            self._bound.add(client)
         while True:
             if HTTP2 in target.alpn:
                 target = self._shared.demoted(target)
@@ -132,7 +136,8 @@ class UpstreamPool:
 
     def _place(self, target: Target, client: Client) -> _Key:
         """Who shares a connection over HTTP/2, and waits for a dial."""
-        return (target, client) if self._addons.active(ServerConnectHook) else target
+        tied = self._addons.active(ServerConnectHook) or (self._bound and client in self._bound)
+        return (target, client) if tied else target
 
     async def _dial_first(self, flow: HTTPFlow, target: Target) -> UpstreamConnection:
         """To a place of which it is not known what it speaks: others that want to go there wait."""
@@ -186,6 +191,7 @@ class UpstreamPool:
 
     def forget(self, client: Client) -> None:
         """The client left: close the idle connections only it could use."""
+        self._bound.discard(client)
         for shared_key, shared in self._shared:
             if isinstance(shared_key, tuple) and shared_key[1] is client:
                 shared.end()
@@ -238,12 +244,19 @@ class UpstreamPool:
         """Speak HTTP/2 from now on. None: the server did not answer in kind, and the connection is closed."""
         begun: asyncio.Future[OriginConnection] = self._loop.create_future()
         self._spawn(self._run_http2(client, server, stream, target, place, begun))
-        connection = await begun
-        # Its SETTINGS say how many streams it takes, and that it speaks HTTP/2 at all.
-        await asyncio.wait((connection.judged,), timeout=SETTINGS_SECONDS)
+        try:
+            connection = await asyncio.shield(begun)
+            # Its SETTINGS say how many streams it takes, and that it speaks HTTP/2 at all.
+            await asyncio.wait((connection.judged,), timeout=SETTINGS_SECONDS)
+        except asyncio.CancelledError:  # who wanted it has left, and nobody else knows of it
+            begun.add_done_callback(lambda done: done.result().end())
+            raise
         if not target.tls and not connection.machine.settings_received:
             connection.end()
             return None
+        if connection.takes_nothing:
+            connection.end()
+            raise UpstreamError("the server takes no requests: it allows no streams (SETTINGS_MAX_CONCURRENT_STREAMS)")
         self._shared.add(place, connection)
         self._sweep_later()
         return connection
@@ -340,12 +353,16 @@ def _key(connection: Http1Connection) -> _Key:
 
 def authenticates_connection(flow: HTTPFlow) -> bool:
     """True when NTLM or Negotiate was spoken: the connection now acts for one user (RFC 4559 §6)."""
-    value = flow.request.headers.first(b"authorization")
-    if value is not None and _binds(value):
+    if _asks_to_bind(flow):
         return True
     response = flow.response
     return (response is not None and response.status_code == 401
             and any(map(_binds, response.headers.values_of(b"www-authenticate"))))
+
+
+def _asks_to_bind(flow: HTTPFlow) -> bool:
+    value = flow.request.headers.first(b"authorization")
+    return value is not None and _binds(value)
 
 
 def _binds(value: bytes) -> bool:

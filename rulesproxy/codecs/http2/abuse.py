@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from h2.exceptions import DenialOfServiceError
 from hyperframe.frame import (
+    AltSvcFrame,
     DataFrame,
     ExtensionFrame,
     Frame,
+    GoAwayFrame,
     HeadersFrame,
     PingFrame,
     PriorityFrame,
@@ -28,8 +30,10 @@ PER_BYTE = 1 / 2048
 
 _COSTS: dict[type[Frame], float] = {
     SettingsFrame: 2.0, PingFrame: 1.0, PriorityFrame: 1.0, RstStreamFrame: 1.0, ExtensionFrame: 1.0,
-    WindowUpdateFrame: 1.0,
+    WindowUpdateFrame: 1.0, GoAwayFrame: 1.0, AltSvcFrame: 1.0,
 }
+#: Data for a stream that is closed makes h2 reset it again. Much of it was on its way, small pieces are for that.
+_LATE = 1024
 
 
 class Abuse:
@@ -57,6 +61,11 @@ class Abuse:
                 self.charge(0.1)
         else:
             self.charge(_COSTS.get(type(frame), 0.0))
+
+    def late(self, size: int) -> None:
+        """Data came for a closed stream. Raises DenialOfServiceError."""
+        if size < _LATE:
+            self.charge(1.0)
 
     def charge(self, points: float) -> None:
         """Raises DenialOfServiceError."""

@@ -19,12 +19,13 @@ from typing import Any
 from h2.config import H2Configuration
 from h2.connection import AllowedStreamIDs, ConnectionInputs, ConnectionState, H2Connection, H2ConnectionStateMachine
 from h2.errors import ErrorCodes
-from h2.exceptions import FrameDataMissingError, FrameTooLargeError, ProtocolError
+from h2.events import Event
+from h2.exceptions import FrameDataMissingError, FrameTooLargeError, ProtocolError, StreamClosedError
 from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes, Settings
 from h2.stream import H2Stream
 from hpack import Decoder, HeaderTuple, HPACKError, OversizedHeaderListError
-from hyperframe.frame import ContinuationFrame, Frame, RstStreamFrame, SettingsFrame
+from hyperframe.frame import ContinuationFrame, DataFrame, Frame, RstStreamFrame, SettingsFrame
 
 from rulesproxy.codecs.http2.abuse import Abuse
 
@@ -202,6 +203,11 @@ class Machine(H2Connection):
 
     def clear_outbound_data_buffer(self) -> None:
         """h2 does this on GOAWAY, when what waits to be sent may be answers to streams that go on."""
+
+    def _handle_data_on_closed_stream(self, events: list[Event], exc: StreamClosedError,
+                                      frame: DataFrame) -> tuple[list[Frame], list[Event]]:
+        self.abuse.late(len(frame.data))  # it is answered with a reset each time
+        return super()._handle_data_on_closed_stream(events, exc, frame)
 
     def _terminate_connection(self, error_code: ErrorCodes) -> None:
         failed = isinstance(self.decoder, _Decoder) and self.decoder.failed

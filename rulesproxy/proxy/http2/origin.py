@@ -72,6 +72,11 @@ class OriginConnection(Http2Connection):
             self.machine.highest_outbound_stream_id < _LAST_STREAM_ID)
 
     @property
+    def takes_nothing(self) -> bool:
+        """The origin allows no streams."""
+        return not self._most_streams()
+
+    @property
     def idle(self) -> bool:
         return not self._leases
 
