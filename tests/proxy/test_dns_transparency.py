@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, closing
 from typing import Any
@@ -335,6 +336,17 @@ async def test_an_answer_made_here_of_64_kib_comes_over_tcp(make: Make) -> None:
     assert scene.resolver.asked == []
 
 
+@pytest.mark.parametrize(("takes", "data", "cut"), [(4096, 1100, False), (4096, 1300, True), (1000, 1100, True)])
+async def test_an_answer_made_here_stays_below_what_needs_fragments(make: Make, takes: int, data: int,
+                                                                    cut: bool) -> None:
+    class Large:
+        def dns_request(self, flow: DNSFlow) -> None:
+            flow.response = flow.request.succeed([ResourceRecord("name.test", 65400, 1, 5, bytes(data))])
+
+    scene = await make(lambda asked, how: [], Large())
+    assert DNSMessage.unpack(await scene.ask(asking_for(takes))).truncation is cut
+
+
 async def test_an_answer_made_here_that_fits_nowhere_is_servfail(make: Make) -> None:
     class TooLarge:
         def dns_request(self, flow: DNSFlow) -> None:
@@ -429,6 +441,53 @@ async def test_many_clients_with_the_same_id(make: Make) -> None:
     assert answers == [reply(wire, record(65400, wire[12:])) for wire in sent]
     ids = {asked[:2] for asked, _ in scene.resolver.asked}
     assert len(ids) > 20  # none goes out with the id it came with
+
+
+# --- damaged answers ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_damaged_answer_passes_as_it_is_or_not_at_all(make: Make, seed: int) -> None:
+    """Bits flipped, pieces lost or doubled: what cannot be read is dropped, and the honest answer behind it counts."""
+    rng = random.Random(seed)
+    damaged: list[bytes] = []
+
+    def script(asked: bytes, _: str) -> list[bytes]:
+        honest = reply(asked, A + RRSIG + OPT + b"\0\0", counts=b"\0\2\0\0\0\1")
+        damaged.append(damage(honest, rng))
+        return [damaged[-1], honest]
+
+    scene = await make(script)
+    sent = with_options(name=NAME)
+    honest = reply(sent, A + RRSIG + OPT + b"\0\0", counts=b"\0\2\0\0\0\1")
+    passed = 0
+    for _ in range(100):
+        answer = await scene.ask(sent)
+        hurt = sent[:2] + damaged[-1][2:]
+        if answer != honest:
+            passed += 1
+            if not hurt[2] & 2:  # one that says it is cut is fetched over TCP
+                assert len(answer) == len(hurt)
+                # Only the case of the name is put right.
+                assert answer == hurt[:12] + answer[12:22] + hurt[22:] and answer[12:22].lower() == hurt[12:22].lower()
+    assert 0 < passed < 100
+    assert scene.recorder.of("dns_error") == []
+
+
+def damage(wire: bytes, rng: random.Random) -> bytes:
+    hurt = bytearray(wire)
+    match rng.randrange(4):
+        case 0:
+            hurt[rng.randrange(len(hurt))] ^= 1 << rng.randrange(8)
+        case 1:
+            del hurt[rng.randrange(len(hurt)):]
+        case 2:
+            at = rng.randrange(len(hurt))
+            hurt[at:at] = hurt[at:at + rng.randrange(1, 20)]
+        case _:
+            for _ in range(8):
+                hurt[rng.randrange(2, len(hurt))] = rng.randrange(256)
+    return bytes(hurt)
 
 
 # --- answers of a header alone -----------------------------------------------------------------------------------
