@@ -147,8 +147,11 @@ class Http2Client:
     async def write(self, block: list[Field] | None, pieces: list[bytes], trailers: list[Field] | None = None, *,
                     end: bool = False) -> None:
         """Raises ClientGone, also when the client does not take what it asked for."""
+        out = self.stream.connection.out
         try:
             if block is not None:
+                if out.crowded:  # it asks and asks, and does not read
+                    await self._in_time(out.room())
                 self.stream.send_block(block, end=end and not pieces and not trailers)
             if pieces or (end and not self.stream.ended_here and not trailers):
                 await self._in_time(self.stream.send_data(_joined(pieces), end=end and not trailers))

@@ -39,7 +39,6 @@ from rulesproxy.proxy.watchdog import Watchdog
 log = logging.getLogger("rulesproxy")
 
 _FRAME_HEAD = 9
-_BLOCK_SIZE = 256  # of a header block, about
 #: How long and how much is read from a peer after our last word, so that closing does not reset the connection under
 #: it.
 _LINGER_SECONDS = 1.0
@@ -59,8 +58,9 @@ class Http2Connection:
         self.streams: dict[int, Http2Stream] = {}
         #: Why it ended, for streams that were cut by that.
         self.reason = "the connection ended"
-        #: The peer was told, or has told us, that nothing new begins.
+        #: The peer was told, or has told us, that nothing new begins; and the former.
         self.going_away = False
+        self.said_goaway = False
         self.over = False
         self.out = Outbox(stream, machine)
         self._complained = False  # once for a connection is enough
@@ -172,11 +172,12 @@ class Http2Connection:
 
     def send_block(self, stream: Http2Stream, block: list[Field], *, end: bool) -> None:
         """Raises StreamFailed."""
+        before = self.machine.queued
         try:
             self.machine.send_headers(stream.id, block, end_stream=end)
         except H2Error as exc:
             raise StreamFailed(f"nothing can be sent any more: {exc}", remote=False) from exc
-        self.out.queued(_BLOCK_SIZE)
+        self.out.queued(self.machine.queued - before)
 
     def send_data(self, stream: Http2Stream, data: memoryview, *, end: bool) -> None:
         """No more than the windows and `Outbox.share` allow. Raises StreamFailed."""
@@ -237,8 +238,8 @@ class Http2Connection:
 
     def say_goaway(self, code: int = ErrorCodes.NO_ERROR) -> None:
         """Tell the peer to begin nothing new; what it began is finished."""
-        if not self.going_away:
-            self.going_away = True
+        if not self.said_goaway:
+            self.said_goaway = self.going_away = True
             self.machine.close_connection(code)
             self.out.queued()
 

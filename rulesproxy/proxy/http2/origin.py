@@ -14,6 +14,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError as H2ProtocolError
 
 from rulesproxy.codecs.http1 import EndOfBody, Framing, FramingKind, ProtocolError, ResponseHead, safe_trailers
 from rulesproxy.codecs.http2 import Machine, code_name, parse_response, request_block, trailer_block
@@ -120,6 +121,11 @@ class OriginConnection(Http2Connection):
         if self.over:
             self._judge()
 
+    def request(self, stream_id: int, block: list[Field], ended: bool) -> None:
+        """RFC 9113 §8.4: servers open streams by PUSH_PROMISE only, which was declined."""
+        self.machine.close_connection(ErrorCodes.PROTOCOL_ERROR)
+        raise H2ProtocolError("the server opened a stream")
+
     def goaway(self, last_stream_id: int, code: int) -> None:
         if code not in (ErrorCodes.NO_ERROR, ErrorCodes.ENHANCE_YOUR_CALM):
             self.reason = f"the server ended the connection ({code_name(code)})"
@@ -199,6 +205,8 @@ class Http2Origin:
         """Raises StaleConnection if the origin wants no more, UpstreamError if it does not read."""
         try:
             if block is not None:
+                if self._shared.out.crowded:
+                    await self._in_time(self._shared.out.room(), None)
                 self._open(block, end=end and not pieces and not trailers)
             stream = self._stream
             assert stream is not None
@@ -221,14 +229,15 @@ class Http2Origin:
         finally:
             self._opened.set()
 
-    async def _in_time(self, work: Awaitable[None], stream: Http2Stream) -> None:
+    async def _in_time(self, work: Awaitable[None], stream: Http2Stream | None) -> None:
         self.writing.arm(self.settings.body_timeout)
         try:
             await work
         except asyncio.CancelledError:
             if not self.writing.caught():
                 raise
-            stream.reset(ErrorCodes.CANCEL)
+            if stream is not None:
+                stream.reset(ErrorCodes.CANCEL)
             raise UpstreamError("the server stopped reading the request", 504) from None
         finally:
             self.writing.disarm()

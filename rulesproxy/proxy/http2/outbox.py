@@ -20,7 +20,7 @@ _SHARE = 16 * 1024
 
 
 class Outbox:
-    __slots__ = ("_finishing", "_loop", "_machine", "_queued", "_stream", "_to_write", "_turns")
+    __slots__ = ("_finishing", "_loop", "_machine", "_queued", "_room", "_stream", "_to_write", "_turns")
 
     def __init__(self, stream: Stream, machine: Machine) -> None:
         self._stream = stream
@@ -29,6 +29,7 @@ class Outbox:
         self._to_write = asyncio.Event()
         self._finishing = False
         self._turns: deque[asyncio.Future[None]] = deque()
+        self._room: list[asyncio.Future[None]] = []  # who waits for less to be waiting
         self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
@@ -43,6 +44,7 @@ class Outbox:
                     await self._stream.write(data)
                 elif self._finishing:
                     return
+                self._tell_of_room()
                 self.grant()
                 if self._finishing:
                     self._to_write.set()
@@ -58,8 +60,27 @@ class Outbox:
         """What is queued is the last that goes out."""
         self._finishing = True
         self._to_write.set()
+        self._tell_of_room()
         while self._turns:
             self.grant()
+
+    @property
+    def crowded(self) -> bool:
+        """So much waits to be written that heads, too, had better wait: for `room`."""
+        return self._queued >= HIGH_WATER and not self._finishing
+
+    async def room(self) -> None:
+        """Returns when little waits to be written, or the connection is over."""
+        while self.crowded:
+            waiter = self._loop.create_future()
+            self._room.append(waiter)
+            await waiter
+
+    def _tell_of_room(self) -> None:
+        waiting, self._room = self._room, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
 
     # --- turns ------------------------------------------------------------------------------------------------
 

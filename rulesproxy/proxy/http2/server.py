@@ -104,9 +104,12 @@ class ServerConnection(Http2Connection):
     def wind_down(self) -> None:
         """The proxy stops, or the tunnel is decided differently now: nothing new is begun."""
         if not self.over:
-            self._last = self._last if self.going_away else self.machine.highest_inbound_stream_id
+            self._last = self._last if self.said_goaway else self.machine.highest_inbound_stream_id
             self.say_goaway()
             self.changed()
+
+    def goaway(self, last_stream_id: int, code: int) -> None:
+        self.changed()  # what it has asked for is answered (RFC 9113 §6.8)
 
     def cut(self, stream: Http2Stream, failure: StreamFailed) -> None:
         super().cut(stream, failure)
@@ -129,10 +132,10 @@ class ServerConnection(Http2Connection):
 
     def request(self, stream_id: int, block: list[Field], ended: bool) -> None:
         stream = Http2Stream(self, stream_id)
-        if self._session.ending and not self.going_away:
+        if self._session.ending and not self.said_goaway:
             self._last = stream_id  # it was on its way when we decided to end
             self.say_goaway()
-        elif self.going_away and stream_id > self._last:
+        elif self.said_goaway and stream_id > self._last:
             self.send_reset(stream, ErrorCodes.REFUSED_STREAM)
             return
         if self.machine.too_many_streams(stream_id) or len(self._tasks) >= _TASKS:  # RFC 9113 §5.1.2
