@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
+import os
 import ssl
 import time
 from pathlib import Path
@@ -10,10 +13,20 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from rulesproxy.net import sessions
 from rulesproxy.net.memory import memory_pair
-from rulesproxy.net.sessions import LIFETIME_SECONDS, SessionCache
+from rulesproxy.net.sessions import LEAKS, LIFETIME_SECONDS, SessionCache
 from rulesproxy.net.tls import TLSStream
 from tests.support.certificates import OriginCA
+
+MIB = 1 << 20
+
+
+def _resident() -> int:
+    """Bytes, once what is free was given back."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Place:
@@ -68,6 +81,35 @@ async def test_a_session_of_tls_1_2_is_for_many(ca: OriginCA) -> None:
     place, cache = Place(ca, ssl.TLSVersion.TLSv1_2), SessionCache()
     await place.connect(cache)
     assert [(await place.connect(cache)).session_reused for _ in range(3)] == [True, True, True]
+
+
+async def test_a_session_the_server_forgot_is_replaced(ca: OriginCA) -> None:
+    place, cache = Place(ca, ssl.TLSVersion.TLSv1_2), SessionCache()
+    await place.connect(cache)
+    place.server = ca.server_context("host.example")  # with other keys for its tickets
+    place.server.maximum_version = ssl.TLSVersion.TLSv1_2
+    assert [(await place.connect(cache)).session_reused for _ in range(3)] == [False, True, True]
+
+
+async def test_where_asking_for_sessions_leaks_it_is_done_seldom(ca: OriginCA, monkeypatch: pytest.MonkeyPatch
+                                                                ) -> None:
+    monkeypatch.setattr(sessions, "LEAKS", True)
+    monkeypatch.setattr(sessions, "LEAKS_ALLOWED", 2)
+    place, cache = Place(ca), SessionCache()
+    streams = [await place.connect(cache) for _ in range(6)]
+    assert [stream.session_reused for stream in streams] == [False, True, True, False, False, False]
+    monkeypatch.setattr(sessions, "LEAK_SECONDS", 1e-9)  # as if time had passed
+    assert (await place.connect(cache)).session_reused
+
+
+@pytest.mark.skipif(not LEAKS, reason="this Python does not leak sessions")
+async def test_memory_stays_while_connections_come_and_go(ca: OriginCA) -> None:
+    place, cache = Place(ca), SessionCache()
+    for number in range(600):
+        (await place.connect(cache)).abort()
+        if number == 200:
+            before = _resident()
+    assert _resident() - before < MIB
 
 
 async def test_the_certificates_are_kept_with_it(ca: OriginCA) -> None:
