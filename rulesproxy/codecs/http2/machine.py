@@ -162,6 +162,11 @@ class Machine(H2Connection):
         return self.incoming_buffer.preface_seen
 
     @property
+    def queued(self) -> int:
+        """Bytes that wait for `data_to_send`."""
+        return len(self._data_to_send)
+
+    @property
     def in_header_block(self) -> bool:
         """A header block has begun and is not complete."""
         return self.incoming_buffer.in_header_block
