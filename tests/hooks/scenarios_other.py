@@ -10,6 +10,7 @@ import dns.rcode
 
 from rulesproxy.model.dns_record import ResourceRecord
 from tests.hooks.scenarios_http import HTTP
+from tests.hooks.scenarios_tunnels import TUNNELS
 from tests.hooks.scene import Scenario, Scene, Wire
 from tests.support.dns_upstream import silent
 from tests.support.hook_logs import At, Decide
@@ -271,7 +272,7 @@ async def option_changed(scene: Scene) -> None:
 
 
 SCENARIOS: dict[str, Scenario] = {
-    **HTTP,
+    **HTTP, **TUNNELS,
     "websocket": websocket, "websocket_meddled": websocket_meddled, "websocket_over_http2": websocket_over_http2,
     "tcp_client_first": tcp_client_first, "tcp_server_first": tcp_server_first, "tcp_reset": tcp_reset,
     "tcp_injected_by_command": tcp_injected_by_command, "reverse_tcp": reverse_tcp, "reverse_udp": reverse_udp,

@@ -116,6 +116,8 @@ class Scene:
         self._client_datagrams: list[Datagrams] = []
         self._server_datagrams: list[Datagrams | FakeResolver] = []
         self.running: RunningProxy | None = None
+        #: Clients that speak HTTP/2.
+        self.peers: list[Http2Peer] = []
         self._gone: bool | None = None  # the client has vanished: by RST?
         #: Somebody vanished or was killed: what was to come need not come any more.
         self.cut = False
@@ -232,6 +234,7 @@ class Scene:
     async def http2(self, wire: Wire) -> Http2Peer:
         """HTTP/2 as a client on a wire."""
         peer = Http2Peer(wire.reader, wire.writer, client=True)
+        self.peers.append(peer)
         self._stack.push_async_callback(peer.aclose)
         await peer.start()
         return peer

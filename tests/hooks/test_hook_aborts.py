@@ -1,9 +1,10 @@
 """Acceptance line 3, second half: each scenario again, and at each of its hooks somebody leaves, or kills the flow.
 
-While a handler of that hook is at work the client (or the server) vanishes, by FIN or by RST, and the handler goes on
-when the proxy has had the time to notice; or the handler calls `flow.kill()`, on the flow in hand or on the last one
-seen. Then the automaton must be satisfied, what was killed must have ended as the hooks page says, nobody may be left
-waiting, no session, flow, task or descriptor may remain, and the same proxy must answer a fresh request.
+While a handler of that hook is at work the client (or the server) vanishes, by FIN or by RST, or the client resets its
+HTTP/2 streams, and the handler goes on when the proxy has had the time to notice; or the handler calls `flow.kill()`,
+on the flow in hand or on the last one seen. Then the automaton must be satisfied, what was killed must have ended as
+the hooks page says, nobody may be left waiting, no session, flow, task or descriptor may remain, and the same proxy
+must answer a fresh request.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tests.support.origin import run_origin
 #: Where nobody answers but the proxy itself.
 _NO_SERVER = ("answered_at_head", "answered_in_request", "connect_failed", "tunnel_refused", "client_tls_failed",
               "reverse_udp_failed", "dns_answered_udp", "dns_answered_tcp", "dns_killed_udp", "dns_killed_tcp")
+_HTTP2 = ("http2_streams", "http2_to_http1", "grpc_streaming", "websocket_over_http2", "tunnel_over_http2")
 _NO_FLOW = ("client_", "server_", "tls_", "socks5_")
 #: Of these, the end of the server's connection belongs to the scenario; others end with the proxy.
 _BOUND = ("tunnel_relayed", "server_tls_failed", "websocket", "websocket_meddled", "websocket_over_http2",
@@ -57,6 +59,8 @@ def _actions(name: str, order: list[str], place: int) -> Iterator[str]:
     datagrams = "udp" in name
     if order[place] != "client_disconnected":
         yield from ["client FIN"] if datagrams else ["client FIN", "client RST"]
+    if name in _HTTP2 and "requestheaders" in order[:place + 1] and order[place] != "client_disconnected":
+        yield "client resets"
     if name not in _NO_SERVER:
         yield from ["server FIN", "server RST"] if "server_connected" in order[:place + 1] and not datagrams else [
             "server FIN"]
@@ -87,13 +91,16 @@ class Saboteur:
         self.struck = len(self.scene.recorder.events)
         self.scene.cut = True
         try:
-            self._act(self.scene)
+            await self._act(self.scene)
         finally:
             await turns()
 
-    def _act(self, scene: Scene) -> None:
+    async def _act(self, scene: Scene) -> None:
         party, _, how = self._action.partition(" ")
-        if party == "client":
+        if how == "resets":
+            for peer in scene.peers:
+                await peer.give_up()
+        elif party == "client":
             scene.client_goes(reset=how == "RST")
         elif party == "server":
             scene.server_goes(reset=how == "RST")

@@ -145,6 +145,15 @@ class Http2Peer:
         self.h2.reset_stream(stream, code)
         self.flush()
 
+    async def give_up(self) -> None:
+        """Reset every stream that is not over, as a client does that wants none of them any more."""
+        async with self._arrived:
+            for number, message in self.streams.items():
+                if number and not message.over:
+                    self.reset(number)
+                    message.reset = 8
+            self._arrived.notify_all()
+
     def give_back(self, stream: int, size: int) -> None:
         self.h2.acknowledge_received_data(size, stream)
         self.flush()
