@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("rulesproxy")
 
 _FOREVER = 1 << 62
+#: Tunnels in tunnels are served by recursion, and each is paid for here.
+_DEEPEST = 8
 
 
 @dataclass(slots=True)
@@ -72,6 +74,11 @@ async def open_tunnel(session: Session, client: ClientSide, head: RequestHead, i
             403, "Not available over TLS", f"{VIRTUAL_HOST} is answered by the proxy itself.", request=flow.request,
             hint=f"Open http://{VIRTUAL_HOST}/ instead."))
         return None
+    if session.depth >= _DEEPEST:
+        log.warning("%s: CONNECT %s: refused: the tunnels are too deep", session.client.peer, flow.request.authority)
+        await send_page(session, client, head, error_response(
+            403, "Too many tunnels", f"This would be a tunnel in {_DEEPEST} others.", request=flow.request))
+        return None
     addons = session.core.addons
     if addons.active(HttpConnectHook):
         await addons.fire(HttpConnectHook(flow))
@@ -96,6 +103,7 @@ async def open_tunnel(session: Session, client: ClientSide, head: RequestHead, i
         log.info("CONNECT %s: %s", flow.request.authority, flow.error)
         await client.end()
         return None
+    session.depth += 1
     tunnel = Tunnel(session.client, host, port, pinned=flow.pinned)
     session.granted(tunnel, flow.route if flow.route is not None and flow.route.rule else None,
                     flow.via if flow.via is not None and flow.via.rule else None)

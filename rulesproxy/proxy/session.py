@@ -28,9 +28,9 @@ from rulesproxy.proxy.core import Core
 from rulesproxy.proxy.detection import detect_protocol
 from rulesproxy.proxy.http1.server import serve_http1
 from rulesproxy.proxy.http2.server import serve_http2
+from rulesproxy.proxy.raw.tcp import serve_tcp
 from rulesproxy.proxy.relay import QUIET_SECONDS, Splice, relay_tunnel
 from rulesproxy.proxy.scope import Scope
-from rulesproxy.proxy.tcp import serve_tcp
 from rulesproxy.proxy.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class Session:
         self.watchdog = Watchdog()
         #: True while nothing is under way and closing harms nobody: before a request, or between two.
         self.idle = False
+        #: How many tunnels this is inside of.
+        self.depth = 0
         #: The exchange in hand, told when the client leaves; None while the client's connection is being read.
         self.exchange: Exchange | None = None
         #: Told instead when this connection shall end but is not idle: HTTP/2 begins nothing new then.

@@ -13,6 +13,8 @@ _TAIL = b"\x00\x00\xff\xff"  # RFC 7692 §7.2.1: cut from every message
 _RAW_INFLATE = -15  # the largest window reads what was made with any
 #: zlib makes no raw deflate stream with the smallest window; messages to such a peer go out as they are.
 _SMALLEST_WINDOW = 9
+#: Streams of deflate in one message. Each begins anew with a copy of the rest, so thousands of empty ones cost much.
+_MOST_STREAMS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,11 @@ class Deflate:
 class Inflater:
     """Turns the messages of one direction back. Raises zlib.error for what is not deflate."""
 
-    __slots__ = ("_keeps_context", "_stream")
+    __slots__ = ("_finished", "_keeps_context", "_stream")
 
     def __init__(self, keeps_context: bool) -> None:
         self._keeps_context = keeps_context
+        self._finished = 0  # streams in the message in hand
         self._stream = zlib.decompressobj(_RAW_INFLATE)  # made at once: it is small, unlike its counterpart
 
     def feed(self, data: bytes, room: int) -> bytes:
@@ -51,6 +54,9 @@ class Inflater:
         inflated = self._stream.decompress(data, room + 1)
         while self._stream.eof and self._stream.unused_data and len(inflated) <= room:
             # RFC 7692 §7.2.3.4: a sender may finish a stream in the middle of a message.
+            self._finished += 1
+            if self._finished > _MOST_STREAMS:
+                raise zlib.error("too many streams in one message")
             rest, self._stream = self._stream.unused_data, zlib.decompressobj(_RAW_INFLATE)
             inflated += self._stream.decompress(rest, room + 1 - len(inflated))
         return inflated
@@ -58,6 +64,7 @@ class Inflater:
     def finish(self, room: int) -> bytes:
         """The end of a message: what is left of it."""
         inflated = self.feed(_TAIL, room)
+        self._finished = 0
         if not self._keeps_context or self._stream.eof:
             self._stream = zlib.decompressobj(_RAW_INFLATE)
         return inflated

@@ -229,6 +229,7 @@ class ServerConnection(Http2Connection):
                         listener=outer.listener)
         client.user = outer.user
         session = type(self._session)(self._session.core, Http2Tunnel(stream), client)
+        session.depth = self._session.depth
 
         async def begin(session: Session, _: PeekableStream) -> None:
             granted = await open_tunnel(session, Http2Client(stream, session, head), head, target, self._scope.via)
