@@ -14,10 +14,10 @@ from rulesproxy.model.connection import Address
 from rulesproxy.model.names import host_for_url, is_ip
 from rulesproxy.net.dns_forward import Forwarder
 from rulesproxy.net.resolve import ResolveError, Resolver
-from rulesproxy.proxy.dns import DnsServer
+from rulesproxy.proxy.dns.server import DnsServer
 from rulesproxy.proxy.modes import Mode, is_loopback, parse_mode
+from rulesproxy.proxy.raw.udp import UdpProxy
 from rulesproxy.proxy.server import Proxy
-from rulesproxy.proxy.udp import UdpProxy
 
 log = logging.getLogger("rulesproxy")
 

@@ -21,13 +21,13 @@ from rulesproxy.model.names import is_ip
 from rulesproxy.net.local import is_local
 from rulesproxy.net.resolve import Resolver
 from rulesproxy.proxy.pinned import PinnedClients
-from rulesproxy.proxy.server_tls import ServerTls
 from rulesproxy.proxy.settings import Settings
+from rulesproxy.proxy.upstream.tls import ServerTls
 
 if TYPE_CHECKING:
+    from rulesproxy.proxy.raw.udp_flow import UdpConversation
     from rulesproxy.proxy.session import Session
-    from rulesproxy.proxy.udp_flow import UdpConversation
-    from rulesproxy.proxy.upstream import UpstreamPool
+    from rulesproxy.proxy.upstream.pool import UpstreamPool
     from rulesproxy.proxy.virtual_host import VirtualHost
     from rulesproxy.proxy.websocket.relay import RawWebSocket, WebSocket
 

@@ -17,7 +17,7 @@ from rulesproxy.codecs.detect import Protocol, detect
 from rulesproxy.net.peek import PeekableStream
 from rulesproxy.proxy.relay import open_origin
 from rulesproxy.proxy.scope import Scope
-from rulesproxy.proxy.upstream import UpstreamError
+from rulesproxy.proxy.upstream.target import UpstreamError
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session

@@ -2,8 +2,8 @@
 
 In: a flow whose request head was read, the client's connection it came on, and where that connection stands (`Scope`).
 Out: an answer on that connection, the hooks fired in order, and whether the connection can carry another exchange.
-It does not know how connections are made (upstream.py), what bytes look like (http1.py, framing.py) or what a rule is:
-what rules decided is data on the flow, carried out here.
+It does not know how connections are made (upstream/), what bytes look like (http1/, http2/, framing.py) or what a rule
+is: what rules decided is data on the flow, carried out here.
 
     requestheaders → body → request → origin → responseheaders → body → response
 
@@ -51,7 +51,7 @@ from rulesproxy.proxy.origins import origin_side
 from rulesproxy.proxy.scope import Scope
 from rulesproxy.proxy.sides import BodySource, ClientGone, ClientSide, OriginSide, StaleConnection
 from rulesproxy.proxy.upload import Upload
-from rulesproxy.proxy.upstream import UpstreamError
+from rulesproxy.proxy.upstream.target import UpstreamError
 from rulesproxy.proxy.websocket.handshake import fits_handshake, offer_what_we_read
 from rulesproxy.proxy.websocket.relay import serve_websocket
 

@@ -10,7 +10,7 @@ from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.http import Request, Response
 from rulesproxy.proxy.pages import error_response, upstream_error_response
 from rulesproxy.proxy.sides import ClientGone
-from rulesproxy.proxy.upstream import UpstreamError
+from rulesproxy.proxy.upstream.target import UpstreamError
 
 log = logging.getLogger("rulesproxy")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rulesproxy.proxy.http1.origin import Http1Origin
 from rulesproxy.proxy.http2.origin import Http2Origin
 from rulesproxy.proxy.sides import OriginSide
-from rulesproxy.proxy.upstream_connection import Http1Connection, Http2Lease, UpstreamConnection
+from rulesproxy.proxy.upstream.connection import Http1Connection, Http2Lease, UpstreamConnection
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session

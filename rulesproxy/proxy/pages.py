@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rulesproxy.model.http import Request, Response
 from rulesproxy.model.pages import error_response
-from rulesproxy.proxy.connector import UpstreamError
+from rulesproxy.proxy.upstream.target import UpstreamError
 
 __all__ = ["error_response", "upstream_error_response"]
 

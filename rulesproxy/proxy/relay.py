@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from rulesproxy.model.connection import Server
 from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import ConnectionClosed, Stream
-from rulesproxy.proxy.connector import Connector
 from rulesproxy.proxy.failures import sent_by
 from rulesproxy.proxy.scope import Scope
-from rulesproxy.proxy.upstream import Target, UpstreamError
+from rulesproxy.proxy.upstream.connector import Connector
+from rulesproxy.proxy.upstream.target import Target, UpstreamError
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session

@@ -13,8 +13,8 @@ from rulesproxy.model.tls import Tunnel
 from rulesproxy.model.via import chosen
 from rulesproxy.net.stream import Stream
 from rulesproxy.proxy.settings import Settings
-from rulesproxy.proxy.upstream import Target
-from rulesproxy.proxy.via import takes_absolute_form
+from rulesproxy.proxy.upstream.target import Target
+from rulesproxy.proxy.upstream.via import takes_absolute_form
 
 _HTTP1 = ("http/1.1",)
 _EITHER = ("h2", "http/1.1")

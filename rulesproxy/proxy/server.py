@@ -23,7 +23,7 @@ from rulesproxy.proxy.modes import Mode, parse_mode
 from rulesproxy.proxy.session import Begin, Session
 from rulesproxy.proxy.settings import Settings
 from rulesproxy.proxy.socks import serve_socks
-from rulesproxy.proxy.upstream import UpstreamPool
+from rulesproxy.proxy.upstream.pool import UpstreamPool
 from rulesproxy.proxy.virtual_host import VirtualHost
 
 log = logging.getLogger("rulesproxy")

@@ -13,12 +13,12 @@ from rulesproxy.codecs.http1 import EndOfBody, Framing, ResponseHead
 from rulesproxy.model.headers import Fields
 from rulesproxy.model.http import Request, Response
 from rulesproxy.net.peek import PeekableStream
-from rulesproxy.proxy.connector import UpstreamError
 from rulesproxy.proxy.framing import Received
+from rulesproxy.proxy.upstream.target import UpstreamError
 from rulesproxy.proxy.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from rulesproxy.proxy.upstream_connection import UpstreamConnection
+    from rulesproxy.proxy.upstream.connection import UpstreamConnection
 
 
 class ClientGone(Exception):

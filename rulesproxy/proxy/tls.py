@@ -28,7 +28,7 @@ from rulesproxy.proxy.failures import sent_by
 from rulesproxy.proxy.pinned import refuses_certificate
 from rulesproxy.proxy.relay import open_origin, relay_tunnel
 from rulesproxy.proxy.scope import Scope
-from rulesproxy.proxy.upstream import UpstreamError
+from rulesproxy.proxy.upstream.target import UpstreamError
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session

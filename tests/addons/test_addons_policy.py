@@ -17,7 +17,7 @@ from rulesproxy.model.http import Request, Response
 from rulesproxy.model.policy import NameAnswer, TlsDecision, TlsVerdict
 from rulesproxy.model.tls import ClientHello, Tunnel
 from rulesproxy.proxy.client_hooks import ClientConnectedHook
-from rulesproxy.proxy.dns_exchange import DnsRequestHook
+from rulesproxy.proxy.dns.exchange import DnsRequestHook
 
 HTTP_HOOKS = ["requestheaders", "request", "responseheaders", "response", "error"]
 

@@ -18,7 +18,7 @@ from rulesproxy.model.connection import Client, Server
 from rulesproxy.model.dns import DNSFlow, DNSMessage, Question, types
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.http import Request, Response
-from rulesproxy.proxy.dns_exchange import DnsRequestHook
+from rulesproxy.proxy.dns.exchange import DnsRequestHook
 from rulesproxy.proxy.http_hooks import RequestheadersHook, RequestHook, ResponseheadersHook
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

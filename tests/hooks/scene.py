@@ -12,8 +12,8 @@ from typing import Any
 
 from rulesproxy.certs.authority import Authority
 from rulesproxy.net.dns_forward import Forwarder
-from rulesproxy.proxy.dns import DnsServer
-from rulesproxy.proxy.udp import UdpProxy
+from rulesproxy.proxy.dns.server import DnsServer
+from rulesproxy.proxy.raw.udp import UdpProxy
 from tests.support.automaton import Recorder
 from tests.support.certificates import OriginCA
 from tests.support.dns_upstream import FakeResolver

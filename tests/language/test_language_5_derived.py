@@ -17,7 +17,7 @@ from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.headers import Headers
 from rulesproxy.model.http import Request, Response
 from rulesproxy.model.policy import TlsVerdict
-from rulesproxy.proxy.dns_exchange import hide_shortcuts
+from rulesproxy.proxy.dns.exchange import hide_shortcuts
 from rulesproxy.rules_addon import Rules
 from tests.compiler.rulefiles import build_text
 from tests.language.playing import compiled, exchange, got_header, http, play, rules_of, sent_header, text_of, tls

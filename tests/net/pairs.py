@@ -25,7 +25,7 @@ from rulesproxy.proxy.http2.origin import OriginConnection
 from rulesproxy.proxy.http2.stream import Http2Stream
 from rulesproxy.proxy.http2.tunnel import Http2Tunnel
 from rulesproxy.proxy.settings import Settings
-from rulesproxy.proxy.target import Target
+from rulesproxy.proxy.upstream.target import Target
 from rulesproxy.proxy.watchdog import Watchdog
 
 Pair = tuple[Stream, Stream]

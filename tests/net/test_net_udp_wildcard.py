@@ -14,7 +14,7 @@ from rulesproxy.model.dns import DNSFlow, ResourceRecord
 from rulesproxy.net.dns_forward import Forwarder
 from rulesproxy.net.udp import Peer, UdpListener, UdpSocket, listen_udp
 from rulesproxy.net.udp_wildcard import AVAILABLE
-from rulesproxy.proxy.dns import DnsServer
+from rulesproxy.proxy.dns.server import DnsServer
 from tests.support.tools import run_tool
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="only Linux tells which address was asked")

@@ -21,7 +21,7 @@ from rulesproxy.addons.options import Options
 from rulesproxy.model.dns import DNSFlow, DNSMessage, ResourceRecord, response_codes, types
 from rulesproxy.net.dns_forward import Forwarder
 from rulesproxy.net.udp import UdpExchange
-from rulesproxy.proxy.dns import DnsServer
+from rulesproxy.proxy.dns.server import DnsServer
 from tests.support.automaton import Recorder
 from tests.support.dns_upstream import Asked, FakeResolver, honest, silent, truncating
 from tests.support.leaks import nothing_left
@@ -521,7 +521,7 @@ async def test_one_peer_is_one_client(running: Running) -> None:
 
 
 async def test_remembered_peers_are_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rulesproxy.proxy.dns._PEERS_KEPT", 4)
+    monkeypatch.setattr("rulesproxy.proxy.dns.server._PEERS_KEPT", 4)
     running = await make()
     for _ in range(10):
         await running.udp(DNSMessage.make_query("spoof.test").packed)

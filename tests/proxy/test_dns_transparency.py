@@ -16,7 +16,7 @@ from rulesproxy.addons.options import Options
 from rulesproxy.model.dns import DNSFlow, DNSMessage, ResourceRecord, op_codes, response_codes, types
 from rulesproxy.net.dns_forward import Forwarder
 from rulesproxy.net.udp import UdpExchange
-from rulesproxy.proxy.dns import DnsServer
+from rulesproxy.proxy.dns.server import DnsServer
 from tests.support.automaton import Recorder
 from tests.support.dns_bytes import ByteResolver, Script, question_end, record, reply
 from tests.support.leaks import nothing_left

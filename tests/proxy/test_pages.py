@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rulesproxy.model.http import Request
-from rulesproxy.proxy.connector import UpstreamError
 from rulesproxy.proxy.pages import upstream_error_response
+from rulesproxy.proxy.upstream.target import UpstreamError
 
 REQUEST = Request.make("GET", "http://example.test/", headers={"Accept": "*/*"})
 

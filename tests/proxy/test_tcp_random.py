@@ -14,7 +14,7 @@ from rulesproxy.addons.manager import AddonManager
 from rulesproxy.model.connection import Client, Server
 from rulesproxy.model.tcp import TCPFlow
 from rulesproxy.net.memory import MemoryStream, memory_pair
-from rulesproxy.proxy.tcp import TcpRelay
+from rulesproxy.proxy.raw.tcp import TcpRelay
 
 SECONDS = 10.0
 

@@ -12,7 +12,7 @@ import pytest
 
 from rulesproxy.model.effects import TlsDemands
 from rulesproxy.model.flow import HTTPFlow
-from rulesproxy.proxy.upstream import Target
+from rulesproxy.proxy.upstream.target import Target
 from tests.support.app import RunningApp
 from tests.support.automaton import Recorder
 from tests.support.certificates import OriginCA

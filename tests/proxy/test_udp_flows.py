@@ -13,7 +13,7 @@ import pytest
 from rulesproxy.model.effects import Drop, Route
 from rulesproxy.model.policy import TunnelDecision
 from rulesproxy.model.udp import UDPFlow
-from rulesproxy.proxy.udp import UdpProxy
+from rulesproxy.proxy.raw.udp import UdpProxy
 from tests.support.app import RunningApp
 from tests.support.dns_upstream import FakeResolver
 from tests.support.leaks import until

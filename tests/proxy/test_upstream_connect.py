@@ -13,7 +13,7 @@ import pytest
 
 from rulesproxy.model.connection import Client, ServerConnectionHookData
 from rulesproxy.model.policy import NameAnswer
-from rulesproxy.proxy.upstream import Target
+from rulesproxy.proxy.upstream.target import Target
 from tests.support.automaton import Recorder
 from tests.support.certificates import OriginCA
 from tests.support.leaks import until

@@ -12,7 +12,8 @@ import pytest
 from rulesproxy.model.connection import ServerConnectionHookData
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.http import Response
-from rulesproxy.proxy.upstream import Target, UpstreamConnection
+from rulesproxy.proxy.upstream.connection import UpstreamConnection
+from rulesproxy.proxy.upstream.target import Target
 from tests.support.automaton import Recorder
 from tests.support.certificates import OriginCA
 from tests.support.leaks import until

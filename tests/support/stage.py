@@ -15,7 +15,9 @@ from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.http import Request, Response
 from rulesproxy.net.resolve import SystemResolver
 from rulesproxy.proxy.core import Core
-from rulesproxy.proxy.upstream import Target, UpstreamConnection, UpstreamError, UpstreamPool
+from rulesproxy.proxy.upstream.connection import UpstreamConnection
+from rulesproxy.proxy.upstream.pool import UpstreamPool
+from rulesproxy.proxy.upstream.target import Target, UpstreamError
 
 SECONDS = 10.0
 

@@ -29,12 +29,12 @@ from rulesproxy.proxy.http2.stream import Http2Stream, StreamFailed
 from rulesproxy.proxy.http2.tunnel import Http2Tunnel
 from rulesproxy.proxy.settings import Settings
 from rulesproxy.proxy.sides import StaleConnection
-from rulesproxy.proxy.target import Target, UpstreamError
+from rulesproxy.proxy.upstream.target import Target, UpstreamError
 from rulesproxy.proxy.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session
-    from rulesproxy.proxy.upstream_connection import Http2Lease
+    from rulesproxy.proxy.upstream.connection import Http2Lease
 
 log = logging.getLogger("rulesproxy")
 

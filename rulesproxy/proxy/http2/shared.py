@@ -14,7 +14,7 @@ from collections.abc import Hashable, Iterator
 
 from rulesproxy.model.connection import Server
 from rulesproxy.proxy.http2.origin import OriginConnection
-from rulesproxy.proxy.target import Target, UpstreamError
+from rulesproxy.proxy.upstream.target import Target, UpstreamError
 
 #: ALPN names (RFC 9113 §3.1, RFC 7301 §6).
 HTTP2 = "h2"

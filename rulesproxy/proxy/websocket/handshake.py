@@ -7,7 +7,7 @@ from rulesproxy.codecs.http1 import ResponseHead
 from rulesproxy.codecs.websocket import HandshakeError, check_answer, readable_offer
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.http import Request
-from rulesproxy.proxy.upstream import UpstreamError
+from rulesproxy.proxy.upstream.target import UpstreamError
 
 
 def offer_what_we_read(flow: HTTPFlow, addons: AddonManager) -> None:

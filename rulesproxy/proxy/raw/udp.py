@@ -17,9 +17,7 @@ from rulesproxy.model.names import host_for_url
 from rulesproxy.model.udp import UDPFlow
 from rulesproxy.net.udp import Peer, UdpListener, listen_udp
 from rulesproxy.proxy.core import Core
-from rulesproxy.proxy.udp_flow import UdpConversation, UdpEndHook, UdpErrorHook, UdpMessageHook, UdpStartHook
-
-__all__ = ("UdpEndHook", "UdpErrorHook", "UdpMessageHook", "UdpProxy", "UdpStartHook")
+from rulesproxy.proxy.raw.udp_flow import UdpConversation
 
 #: Flows at a time; each has a socket.
 FLOWS = 1000

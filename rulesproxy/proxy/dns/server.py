@@ -27,10 +27,8 @@ from rulesproxy.net.dns_forward import Forwarder
 from rulesproxy.net.tcp import Listener, TCPStream, listen
 from rulesproxy.net.udp import Peer, UdpListener, listen_udp
 from rulesproxy.proxy.client_hooks import ClientConnectedHook, ClientDisconnectedHook
-from rulesproxy.proxy.dns_exchange import DnsErrorHook, DnsRequestHook, DnsResponseHook, exchange
-from rulesproxy.proxy.dns_tcp import NotDns, TcpConversation
-
-__all__ = ("DnsErrorHook", "DnsRequestHook", "DnsResponseHook", "DnsServer")
+from rulesproxy.proxy.dns.exchange import exchange
+from rulesproxy.proxy.dns.tcp import NotDns, TcpConversation
 
 IDLE_SECONDS = 10.0
 _PEERS_KEPT = 1024

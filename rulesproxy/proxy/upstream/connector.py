@@ -1,8 +1,8 @@
-"""Open and close connections to servers: hooks, name, dial; TLS is in server_tls.py, other proxies are in via.py.
+"""Open and close connections to servers: hooks, name, dial; TLS is in tls.py, other proxies are in via.py.
 
 In: a `Target`, the client it is for, and the `Server` object that hooks see. Out: a `Stream` ready for the first
 request, or one `UpstreamError` that says what failed and what to do about it. It does not know what will be sent:
-reuse is the pool's affair (upstream.py), retrying the exchange's.
+reuse is the pool's affair (pool.py), retrying the exchange's.
 
 Order (docs/addons.md): `server_connect`, then `server_connect_error`, or `server_connected` followed for TLS by
 `tls_start_server` and `tls_established_server` or `tls_failed_server`. Whatever was connected ends with
@@ -24,26 +24,12 @@ from rulesproxy.model.policy import NameAnswer
 from rulesproxy.net.dial import DialError, dial
 from rulesproxy.net.resolve import ResolveError
 from rulesproxy.net.stream import Stream
-from rulesproxy.proxy.server_tls import TlsEstablishedServerHook, TlsFailedServerHook, TlsStartServerHook, start_tls
-from rulesproxy.proxy.target import Target, UpstreamError, failure_status, place
-from rulesproxy.proxy.via import after_hook, open_way, secure, seen
+from rulesproxy.proxy.upstream.target import Target, UpstreamError, failure_status, place
+from rulesproxy.proxy.upstream.tls import start_tls
+from rulesproxy.proxy.upstream.via import after_hook, open_way, secure, seen
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.core import Core
-
-__all__ = [
-    "Connector",
-    "ServerConnectErrorHook",
-    "ServerConnectHook",
-    "ServerConnectedHook",
-    "ServerDisconnectedHook",
-    "Target",
-    "TlsEstablishedServerHook",
-    "TlsFailedServerHook",
-    "TlsStartServerHook",
-    "UpstreamError",
-]
-
 
 @dataclass(slots=True)
 class ServerConnectHook(Hook):

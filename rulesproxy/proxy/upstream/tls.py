@@ -27,7 +27,7 @@ from rulesproxy.model.tls import TlsData
 from rulesproxy.net.sessions import SessionCache
 from rulesproxy.net.stream import ConnectionClosed, Stream
 from rulesproxy.net.tls import TLSError, TLSStream
-from rulesproxy.proxy.target import Target, UpstreamError, failure_status, place
+from rulesproxy.proxy.upstream.target import Target, UpstreamError, failure_status, place
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.core import Core

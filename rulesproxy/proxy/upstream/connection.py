@@ -7,8 +7,8 @@ from rulesproxy.model.connection import Client, Server
 from rulesproxy.net.stream import Stream
 from rulesproxy.proxy.http2.origin import OriginConnection
 from rulesproxy.proxy.http2.stream import Http2Stream
-from rulesproxy.proxy.target import Target
-from rulesproxy.proxy.via import seen
+from rulesproxy.proxy.upstream.target import Target
+from rulesproxy.proxy.upstream.via import seen
 
 
 class UpstreamConnection:

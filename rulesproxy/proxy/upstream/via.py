@@ -2,7 +2,7 @@
 
 In: a connected stream to an HTTP or SOCKS5 proxy. Out: a stream on which the server's bytes come and go, or one
 `UpstreamError` that names the proxy and what it said. It does not know how the proxy was reached, what the tunnel is
-for, nor what is remembered of either: that is connector.py and upstream.py.
+for, nor what is remembered of either: that is connector.py and pool.py.
 
 Plain HTTP needs no tunnel through an HTTP proxy: it forwards requests whose target is a whole URL, for any server over
 one connection. That is done where the proxy sends what it would have been sent itself (`takes_absolute_form`).
@@ -30,7 +30,7 @@ from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import ConnectionClosed, Stream
 from rulesproxy.net.tls import TLSError, TLSStream
 from rulesproxy.proxy.framing import NO_BODY, asks_for_websocket, with_framing
-from rulesproxy.proxy.target import Target, UpstreamError, failure_status
+from rulesproxy.proxy.upstream.target import Target, UpstreamError, failure_status
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.core import Core

@@ -30,18 +30,18 @@ from rulesproxy.model.udp import UDPFlow, UDPMessage
 from rulesproxy.net.local import is_local
 from rulesproxy.net.udp import UdpSocket
 from rulesproxy.proxy.client_hooks import ClientConnectedHook, ClientDisconnectedHook
-from rulesproxy.proxy.connector import (
+from rulesproxy.proxy.core import Core
+from rulesproxy.proxy.http_hooks import Stopped
+from rulesproxy.proxy.raw.tcp import check
+from rulesproxy.proxy.relay import QUIET_SECONDS
+from rulesproxy.proxy.upstream.connector import (
     Connector,
     ServerConnectedHook,
     ServerConnectErrorHook,
     ServerConnectHook,
     ServerDisconnectedHook,
 )
-from rulesproxy.proxy.core import Core
-from rulesproxy.proxy.http_hooks import Stopped
-from rulesproxy.proxy.relay import QUIET_SECONDS
-from rulesproxy.proxy.tcp import check
-from rulesproxy.proxy.upstream import UpstreamError
+from rulesproxy.proxy.upstream.target import UpstreamError
 from rulesproxy.proxy.watchdog import Watchdog
 
 #: What may wait in one flow because a handler takes its time.

@@ -31,7 +31,7 @@ from rulesproxy.proxy.failures import sent_by
 from rulesproxy.proxy.http_hooks import Stopped
 from rulesproxy.proxy.relay import Splice, open_origin
 from rulesproxy.proxy.scope import Scope
-from rulesproxy.proxy.upstream import UpstreamError
+from rulesproxy.proxy.upstream.target import UpstreamError
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session

@@ -26,40 +26,17 @@ from rulesproxy.model.effects import Via
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.names import is_ip
 from rulesproxy.net.stream import ConnectionClosed, Stream, read_at_once
-from rulesproxy.proxy.connector import (
-    Connector,
-    ServerConnectedHook,
-    ServerConnectErrorHook,
-    ServerConnectHook,
-    ServerDisconnectedHook,
-    Target,
-    TlsEstablishedServerHook,
-    TlsFailedServerHook,
-    TlsStartServerHook,
-    UpstreamError,
-)
 from rulesproxy.proxy.http2.origin import OriginConnection
 from rulesproxy.proxy.http2.shared import HTTP2, SharedConnections
-from rulesproxy.proxy.upstream_connection import Http1Connection, Http2Lease, UpstreamConnection
+from rulesproxy.proxy.upstream.connection import Http1Connection, Http2Lease, UpstreamConnection
+from rulesproxy.proxy.upstream.connector import (
+    Connector,
+    ServerConnectHook,
+)
+from rulesproxy.proxy.upstream.target import Target, UpstreamError
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.core import Core
-
-__all__ = [
-    "Http1Connection",
-    "Http2Lease",
-    "ServerConnectErrorHook",
-    "ServerConnectHook",
-    "ServerConnectedHook",
-    "ServerDisconnectedHook",
-    "Target",
-    "TlsEstablishedServerHook",
-    "TlsFailedServerHook",
-    "TlsStartServerHook",
-    "UpstreamConnection",
-    "UpstreamError",
-    "UpstreamPool",
-]
 
 IDLE_SECONDS = 60.0
 IDLE_PER_KEY = 64
