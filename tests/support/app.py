@@ -45,16 +45,18 @@ def document(text: str) -> str:
 
 @asynccontextmanager
 async def run_app(folder: Path, text: str, *addons: Any, mode: tuple[str, ...] = ("regular@127.0.0.1:0",),
-                  **options: Any) -> AsyncIterator[RunningApp]:
+                  record: bool = True, **options: Any) -> AsyncIterator[RunningApp]:
     """Start the app with these rules; stop it and check the order of all hooks that fired.
 
-    `folder` holds the rule file, and the configuration folder with the certificate authority.
+    `folder` holds the rule file, and the configuration folder with the certificate authority. `record=False` leaves
+    the recorder out, for what depends on nobody handling a hook.
     """
     folder.mkdir(exist_ok=True)
     rules = folder / "rules.yaml"
     rules.write_text(document(text))
     recorder = Recorder()
-    app = App(make_options(folder / "conf", mode=mode, **options), [str(rules)], addons=[recorder, *addons])
+    all_addons = [recorder, *addons] if record else list(addons)
+    app = App(make_options(folder / "conf", mode=mode, **options), [str(rules)], addons=all_addons)
     await app.start()
     try:
         yield RunningApp(app, rules, recorder)

@@ -63,8 +63,15 @@ async def serve_websocket(session: Session, flow: HTTPFlow, client: Stream, orig
     """Serve a connection to its end. The streams stay the caller's to close."""
     core = session.core
     assert flow.response is not None
-    if not core.addons.policy.needs_messages(flow) or unknown_extensions(flow.response.headers):
+    if not core.addons.policy.needs_messages(flow):
         relay: RawWebSocket | WebSocket = RawWebSocket(session, flow, client, origin)
+    elif hiding := unknown_extensions(flow.response.headers):
+        # Nobody looked when it was offered. As for other connections that new rules could not read: it ends.
+        log.warning("%s: WebSocket: ended: the extension %s would hide messages that rules or scripts look at now",
+                    flow.request.url, hiding[0])
+        client.abort()
+        origin.abort()
+        return
     else:
         relay = WebSocket(session, flow, client, origin)
     core.websockets.add(relay)
