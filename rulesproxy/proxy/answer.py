@@ -19,7 +19,6 @@ from rulesproxy.proxy.bodies import PieceSource, Pump, send_whole
 from rulesproxy.proxy.framing import (
     NO_BODY,
     NOTHING_RECEIVED,
-    AskedParts,
     Received,
     ReceivedParts,
     is_bodyless,
@@ -44,7 +43,7 @@ class Answer:
 
     def __init__(self, session: Session, client: ClientSide, flow: HTTPFlow, events: FlowEvents,
                  head: RequestHead) -> None:
-        self._asked = AskedParts(head.method, head.version == "HTTP/1.0")  # whatever becomes of `flow.request`
+        self._asked = head  # whatever becomes of `flow.request`
         self._session = session
         self._client = client
         self._flow = flow

@@ -47,7 +47,6 @@ from rulesproxy.proxy.framing import (
 )
 from rulesproxy.proxy.http_hooks import FlowEvents, Stopped
 from rulesproxy.proxy.local_file import open_local_file
-from rulesproxy.proxy.origins import origin_side
 from rulesproxy.proxy.scope import Scope
 from rulesproxy.proxy.sides import BodySource, ClientGone, ClientSide, OriginSide, StaleConnection
 from rulesproxy.proxy.upload import Upload
@@ -207,7 +206,7 @@ class Exchange:
         fresh = False
         while True:
             connection = await self._session.watchdog.wait(core.upstream.acquire(flow, target, fresh=fresh))
-            origin = self._origin = origin_side(connection, self._session)
+            origin = self._origin = connection.side(self._session)
             self._events.check()  # killed in `server_connected`
             try:
                 await self._send_request(origin)

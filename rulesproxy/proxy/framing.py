@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 from rulesproxy.codecs.http1 import (
     Framing,
     FramingKind,
+    RequestHead,
     ResponseHead,
     strip_hop_by_hop,
     without_named,
@@ -22,6 +23,9 @@ from rulesproxy.model.http import Request, Response
 NO_BODY = Framing(FramingKind.NONE, 0)
 CHUNKED = Framing(FramingKind.CHUNKED, 0)
 UNTIL_CLOSE = Framing(FramingKind.UNTIL_CLOSE, 0)
+
+#: In the place of a request whose head could not be read: what answers it is framed as for a GET.
+UNREADABLE = RequestHead("GET", "/", "HTTP/1.1", (), NO_BODY, keep_alive=False, expect_continue=False)
 
 _CHUNKED_FIELD = (b"Transfer-Encoding", b"chunked")
 CLOSE_FIELD = (b"Connection", b"close")
@@ -66,20 +70,13 @@ def whole_request_framing(request: Request) -> Framing:
 
 class Asked(Protocol):
     """What of a request says where its answer ends. A `Request` has both, but rules and addons may have changed it:
-    the client counts with what it sent."""
+    the client counts with what it sent, its `RequestHead`."""
 
     @property
     def method(self) -> str: ...
 
     @property
     def is_http10(self) -> bool: ...
-
-
-class AskedParts(NamedTuple):
-    """The same on its own."""
-
-    method: str
-    is_http10: bool
 
 
 def whole_response_framing(asked: Asked, response: Response) -> Framing:

@@ -10,7 +10,7 @@ from rulesproxy.model.http import Request, Response
 from rulesproxy.model.pages import error_response
 from rulesproxy.proxy.bodies import send_whole
 from rulesproxy.proxy.failures import error_page
-from rulesproxy.proxy.framing import NOTHING_RECEIVED, AskedParts, whole_response_framing
+from rulesproxy.proxy.framing import NOTHING_RECEIVED, UNREADABLE, whole_response_framing
 from rulesproxy.proxy.scope import Scope
 from rulesproxy.proxy.sides import ClientSide
 from rulesproxy.proxy.virtual_host import VIRTUAL_HOST
@@ -26,8 +26,7 @@ async def send_page(session: Session, client: ClientSide, head: RequestHead | No
 
     Without `head` the request could not be read, so the connection is over. Raises ClientGone.
     """
-    asked = AskedParts(head.method, head.version == "HTTP/1.0") if head is not None else AskedParts("GET", False)
-    framing = whole_response_framing(asked, page)
+    framing = whole_response_framing(head or UNREADABLE, page)
     keep_alive = head is not None and head.keep_alive and client.body_complete and not session.ending
     writer = client.begin(page, framing, NOTHING_RECEIVED, last=not keep_alive)
     if framing.kind is FramingKind.NONE:

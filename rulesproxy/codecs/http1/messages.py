@@ -74,6 +74,10 @@ class RequestHead:
     host: bytes | None = None
     connection: bytes | None = None
 
+    @property
+    def is_http10(self) -> bool:
+        return self.version == "HTTP/1.0"
+
 
 @dataclass(slots=True)
 class ResponseHead:

@@ -23,7 +23,7 @@ from rulesproxy.model.http import Response
 from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import ConnectionClosed, Stream, read_at_once
 from rulesproxy.net.tls import TLSStream
-from rulesproxy.proxy.framing import CLOSE_FIELD, NO_BODY, AskedParts, Received, outgoing_response_fields
+from rulesproxy.proxy.framing import CLOSE_FIELD, NO_BODY, UNREADABLE, Received, outgoing_response_fields
 from rulesproxy.proxy.http1.writer import Http1Writer
 from rulesproxy.proxy.sides import ClientGone
 
@@ -35,8 +35,6 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: Bytes of a sized body that a client must bring in `body_timeout` seconds of waiting for it. Who sends one now and
 #: then holds a connection to the origin for as long as he likes.
 PROGRESS = 1024
-
-_UNREAD = AskedParts("GET", False)
 
 
 class Http1Client:
@@ -53,7 +51,7 @@ class Http1Client:
         self.reading = self.writing = session.watchdog
         #: True once the end of the body of the request in hand was read.
         self.body_complete = True
-        self._asked = _UNREAD
+        self._asked = UNREADABLE
         self._expect_continue = False
         self._body_begun = False
         self._body_sized = False
@@ -63,14 +61,14 @@ class Http1Client:
     async def next_request(self) -> RequestHead | None:
         """The next request head; None when the client is done or was idle too long. Raises ProtocolError."""
         receiver = self.receiver
-        self._asked = _UNREAD
+        self._asked = UNREADABLE
         head = receiver.next_request() if receiver.has_data else None
         if head is None:
             head = await self._wait_for_request()
             if head is None:
                 return None
         # What the answer is framed by, whatever becomes of the request on its way to the origin.
-        self._asked = AskedParts(head.method, head.version == "HTTP/1.0")
+        self._asked = head
         self._expect_continue = head.expect_continue
         self._body_begun = self.body_complete = head.framing.kind is FramingKind.NONE
         if not self.body_complete:

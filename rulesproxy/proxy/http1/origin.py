@@ -16,12 +16,12 @@ from rulesproxy.net.tls import TLSStream
 from rulesproxy.proxy.framing import Received, outgoing_request_fields
 from rulesproxy.proxy.http1.writer import Http1Writer
 from rulesproxy.proxy.sides import StaleConnection
-from rulesproxy.proxy.upstream.connection import Http1Connection
 from rulesproxy.proxy.upstream.target import UpstreamError
 from rulesproxy.proxy.upstream.via import for_forwarder, refusal
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session
+    from rulesproxy.proxy.upstream.connection import Http1Connection
 
 
 class Http1Origin:

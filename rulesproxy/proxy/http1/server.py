@@ -49,7 +49,7 @@ async def _serve_requests(session: Session, client: Http1Client, scope: Scope) -
             head = await client.next_request()
             if head is None:
                 return False
-            if head.host is None and scope.reverse and head.version == "HTTP/1.0":
+            if head.host is None and scope.reverse and head.is_http10:
                 _name_destination(scope, head)
             target = identity(head, scope.scheme)
         except ProtocolError as exc:

@@ -17,7 +17,7 @@ from rulesproxy.codecs.http2 import response_block, trailer_block
 from rulesproxy.model.headers import Field, Fields
 from rulesproxy.model.http import Response
 from rulesproxy.net.peek import PeekableStream
-from rulesproxy.proxy.framing import AskedParts, Received, outgoing_response_fields
+from rulesproxy.proxy.framing import Received, outgoing_response_fields
 from rulesproxy.proxy.http2.stream import Http2Stream, StreamFailed
 from rulesproxy.proxy.http2.tunnel import Http2Tunnel
 from rulesproxy.proxy.sides import ClientGone
@@ -62,7 +62,7 @@ class Http2Client:
         self.settings = session.core.settings
         self.reading = self.writing = session.watchdog
         self.body_complete = head.framing.kind is FramingKind.NONE
-        self._asked = AskedParts(head.method, False)
+        self._asked = head
         self._continue = head.expect_continue
         self._sized = head.framing.kind is FramingKind.LENGTH
         self._tunnel = tunnel

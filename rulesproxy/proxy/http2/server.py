@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from h2.errors import ErrorCodes
 
-from rulesproxy.codecs.http1 import Framing, FramingKind, Identity, ProtocolError, RequestHead, identity
+from rulesproxy.codecs.http1 import FramingKind, Identity, ProtocolError, RequestHead, identity
 from rulesproxy.codecs.http2 import (
     CONCURRENT_STREAMS,
     PER_EXCHANGE,
@@ -34,6 +34,7 @@ from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import Stream
 from rulesproxy.proxy.connect import open_tunnel
 from rulesproxy.proxy.failures import error_page
+from rulesproxy.proxy.framing import UNREADABLE
 from rulesproxy.proxy.http2.client_side import Http2Client
 from rulesproxy.proxy.http2.connection import Http2Connection
 from rulesproxy.proxy.http2.stream import Http2Stream, StreamFailed
@@ -52,7 +53,6 @@ log = logging.getLogger("rulesproxy")
 #: Tasks of one connection: streams that a client reset count until their exchange has come to its end.
 _TASKS = 4 * CONCURRENT_STREAMS
 _WAITING = 24 * 3600.0  # seconds: streams have limits of their own
-_UNREADABLE = RequestHead("GET", "/", "HTTP/2.0", (), Framing(FramingKind.NONE, 0), True, False)
 
 
 async def serve_http2(session: Session, stream: PeekableStream, scope: Scope) -> None:
@@ -164,7 +164,7 @@ class ServerConnection(Http2Connection):
         self._strands[stream.id] = strand
         try:
             if isinstance(asked, ProtocolError):
-                await self._refuse_request(strand, Http2Client(stream, strand, _UNREADABLE), asked)
+                await self._refuse_request(strand, Http2Client(stream, strand, UNREADABLE), asked)
             else:
                 await self._serve_request(strand, stream, *asked)
             if not stream.closed or stream.failure is None:

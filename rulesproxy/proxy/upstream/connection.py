@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
 from rulesproxy.codecs.http1 import Limits, Receiver
 from rulesproxy.model.connection import Client, Server
 from rulesproxy.net.stream import Stream
-from rulesproxy.proxy.http2.origin import OriginConnection
+from rulesproxy.proxy.http1.origin import Http1Origin
+from rulesproxy.proxy.http2.origin import Http2Origin, OriginConnection
 from rulesproxy.proxy.http2.stream import Http2Stream
+from rulesproxy.proxy.sides import OriginSide
 from rulesproxy.proxy.upstream.target import Target
 from rulesproxy.proxy.upstream.via import seen
 
+if TYPE_CHECKING:
+    from rulesproxy.proxy.session import Session
 
-class UpstreamConnection:
+
+class UpstreamConnection(ABC):
     """What one exchange holds. `reused`: the connection carried an exchange before, so it may turn out to be stale."""
 
     __slots__ = ("reused", "server", "target")
@@ -20,6 +28,10 @@ class UpstreamConnection:
         self.server = server
         self.target = target
         self.reused = False
+
+    @abstractmethod
+    def side(self, session: Session) -> OriginSide:
+        """The origin's end of the exchange that holds this."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.target} via {self.server.peername}{' reused' if self.reused else ''}>"
@@ -37,6 +49,9 @@ class Http2Lease(UpstreamConnection):
         self.reused = shared.carried > 0
         shared.lease()
 
+    def side(self, session: Session) -> Http2Origin:
+        return Http2Origin(self, session)
+
 
 class Http1Connection(UpstreamConnection):
     """A connection that carries one exchange after the other."""
@@ -52,3 +67,6 @@ class Http1Connection(UpstreamConnection):
         self.forwarder = target.via if target.absolute_form and server.via == seen(target.via) else None
         self.receiver = Receiver(limits)
         self.idle_since = 0.0
+
+    def side(self, session: Session) -> Http1Origin:
+        return Http1Origin(self, session)
