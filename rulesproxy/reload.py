@@ -264,7 +264,11 @@ class _Watch:
 
     async def __aenter__(self) -> _Watch:
         self._task = asyncio.get_running_loop().create_task(self._pump(), name="rules watch")
-        await asyncio.sleep(0)  # the first step of the task is what starts to watch
+        try:
+            await asyncio.sleep(0)  # the first step of the task is what starts to watch
+        except asyncio.CancelledError:  # the end of the reloader; nobody calls __aexit__ then
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

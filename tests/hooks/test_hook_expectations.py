@@ -13,8 +13,9 @@ assert _app is not None  # importing it declares the hooks
 
 def test_every_hook_is_expected_somewhere() -> None:
     named = {name for expected in EXPECTED.values() for name in expected.names}
-    assert named == set(ALL_HOOKS)
-    assert len(ALL_HOOKS) == 42
+    ours = {name for name, hook in ALL_HOOKS.items() if hook.__module__.startswith("rulesproxy.")}  # tests declare some
+    assert named == ours
+    assert len(ours) == 42
     assert len(EXPECTED) >= 25
 
 
