@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from rulesproxy.codecs.detect import Protocol, detect
@@ -18,13 +19,12 @@ from rulesproxy.model.connection import Address
 from rulesproxy.model.effects import Drop, Via
 from rulesproxy.model.names import host_for_url, is_ip
 from rulesproxy.model.pages import error_response
-from rulesproxy.model.policy import TunnelDecision
 from rulesproxy.model.tls import Tunnel
 from rulesproxy.model.via import parse_auth
 from rulesproxy.net.peek import PeekableStream
-from rulesproxy.net.stream import ConnectionClosed
 from rulesproxy.net.transparent import original_destination
 from rulesproxy.proxy.framing import CLOSE_FIELD, sized, with_framing
+from rulesproxy.proxy.grant import Grant, Way
 from rulesproxy.proxy.modes import Mode
 from rulesproxy.proxy.scope import Scope
 from rulesproxy.proxy.tls import ACCESS_DENIED, serve_tls
@@ -48,13 +48,10 @@ async def serve_upstream(session: Session, stream: PeekableStream, mode: Mode) -
 
 async def serve_reverse(session: Session, stream: PeekableStream, mode: Mode) -> None:
     """We are the server, to everybody who connects; what is behind us is the mode's destination."""
-    host, port = _destination(mode)
-    tunnel, decision = await ask(session, host, port)
-    if decision.refused:
-        await _turn_away(session, stream, tunnel, decision)
+    scope = await ask(session, stream, _destination(mode), _say_no)
+    if scope is None:
         return
-    scope = Scope(tunnel=tunnel, destination=(host, port), name=host, route=decision.route, tunnel_via=decision.via,
-                  reverse=mode.scheme, raw=mode.scheme in ("tcp", "tls"))
+    scope.reverse = mode.scheme
     if mode.scheme == "tls":  # what is inside is raw, but the TLS is ours to end
         await serve_tls(session, stream, scope)
     else:
@@ -69,51 +66,42 @@ async def serve_transparent(session: Session, stream: PeekableStream, mode: Mode
         log.warning("%s: closed: the connection to %s was not redirected from anywhere; transparent mode is for "
                     "connections that the firewall redirects here", client.peer, client.listener)
         return
-    host, port = destination
-    tunnel, decision = await ask(session, host, port)
-    if decision.refused:
-        await _turn_away(session, stream, tunnel, decision)
-        return
-    await session.serve(stream, Scope(tunnel=tunnel, destination=destination, name=host, route=decision.route,
-                                      tunnel_via=decision.via, unnamed=is_ip(host)))
+    scope = await ask(session, stream, destination, _say_no)
+    if scope is not None:
+        scope.unnamed = is_ip(destination[0])
+        await session.serve(stream, scope)
 
 
-async def ask(session: Session, host: str, port: int) -> tuple[Tunnel, TunnelDecision]:
-    """What connect rules decide about a tunnel that no CONNECT asked for; a delay of theirs is over then."""
-    tunnel = Tunnel(session.client, host, port)
+async def ask(session: Session, stream: PeekableStream, destination: Address,
+              say_no: Callable[[PeekableStream, str], Awaitable[None]]) -> Scope | None:
+    """Have connect rules decide about a tunnel that no CONNECT asked for. None: it is refused.
+
+    `say_no` is awaited with the stream and the rule, to refuse in the protocol that the client speaks.
+    """
+    tunnel = Tunnel(session.client, *destination)
     decision = session.core.addons.policy.tunnel_decision(tunnel)
     if decision.delay:
         await session.watchdog.wait(asyncio.sleep(decision.delay))
+    way = Way(decision.route, decision.via)
     if not decision.refused:
-        session.granted(tunnel, decision.route, decision.via)
-    return tunnel, decision
-
-
-async def hang(session: Session, stream: PeekableStream) -> None:
-    """Say nothing until the client leaves, or was silent for too long."""
-    try:
-        async with asyncio.timeout(session.core.settings.idle_timeout):
-            while await stream.read():
-                pass  # and forget
-    except (TimeoutError, ConnectionClosed):
-        return
-
-
-async def _turn_away(session: Session, stream: PeekableStream, tunnel: Tunnel, decision: TunnelDecision) -> None:
-    """Refuse in the protocol that the client speaks (rule-language 3.1): a TLS alert, a page, or no more than the end.
-    """
-    rule = decision.rule or ""
+        session.grant = Grant(tunnel, way)
+        return Scope(tunnel=tunnel, destination=destination, way=way)
     log.info("%s to %s:%d: refused%s", session.client.peer, host_for_url(tunnel.host), tunnel.port,
-             f" by rule {rule}" if rule else "")
-    if decision.drop is Drop.RESET:
-        stream.abort()
-    elif decision.drop is Drop.HANG:
-        await hang(session, stream)
-    elif decision.drop is None:
-        await _say_no(stream, rule)
+             f" by rule {decision.rule}" if decision.rule else "")
+    match decision.drop:
+        case Drop.RESET:
+            stream.abort()
+        case Drop.HANG:
+            await session.hang(stream)
+        case None:
+            await say_no(stream, decision.rule or "")
+        case Drop.CLOSE:
+            pass
+    return None
 
 
 async def _say_no(stream: PeekableStream, rule: str) -> None:
+    """Rule-language 3.1: a TLS alert, a page, or no more than the end."""
     try:
         async with asyncio.timeout(_LISTEN_SECONDS):
             protocol = detect(await stream.peek(2))

@@ -23,6 +23,7 @@ from rulesproxy.model.names import host_for_url
 from rulesproxy.model.pages import error_response
 from rulesproxy.model.tls import Tunnel
 from rulesproxy.net.peek import PeekableStream
+from rulesproxy.proxy.grant import Grant, Way
 from rulesproxy.proxy.refusal import send_page
 from rulesproxy.proxy.scope import Scope
 from rulesproxy.proxy.sides import ClientGone, ClientSide
@@ -105,10 +106,10 @@ async def open_tunnel(session: Session, client: ClientSide, head: RequestHead, i
         return None
     session.depth += 1
     tunnel = Tunnel(session.client, host, port, pinned=flow.pinned)
-    session.granted(tunnel, flow.route if flow.route is not None and flow.route.rule else None,
-                    flow.via if flow.via is not None and flow.via.rule else None)
-    return stream, Scope(tunnel=tunnel, destination=(flow.request.host, flow.request.port), name=host,
-                         route=flow.route, via=via, tunnel_via=flow.via)
+    session.grant = Grant(tunnel, Way(flow.route if flow.route is not None and flow.route.rule else None,
+                                      flow.via if flow.via is not None and flow.via.rule else None))
+    return stream, Scope(tunnel=tunnel, destination=(flow.request.host, flow.request.port),
+                         way=Way(flow.route, flow.via), via=via)
 
 
 def _success(response: Response) -> bool:

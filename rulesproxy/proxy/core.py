@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Set
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rulesproxy.addons.manager import AddonManager
 from rulesproxy.certs.authority import Authority
@@ -25,22 +25,32 @@ from rulesproxy.proxy.settings import Settings
 from rulesproxy.proxy.upstream.tls import ServerTls
 
 if TYPE_CHECKING:
-    from rulesproxy.proxy.raw.udp_flow import UdpConversation
     from rulesproxy.proxy.session import Session
     from rulesproxy.proxy.upstream.pool import UpstreamPool
     from rulesproxy.proxy.virtual_host import VirtualHost
-    from rulesproxy.proxy.websocket.relay import RawWebSocket, WebSocket
 
 log = logging.getLogger("rulesproxy")
 
 _CLIENT_TLS_OPTIONS = frozenset(("certs", "client_ca", "request_client_cert", "tls_version_client_min"))
 
 
+class Conversation(Protocol):
+    """What lasts beyond one exchange, and so may outlive the rules it was begun with."""
+
+    def go_away(self) -> None:
+        """The proxy stops: end as soon as that harms nobody."""
+        ...
+
+    def reconsider(self) -> bool:
+        """The rules have changed. True if it ends because of that."""
+        ...
+
+
 class Core:
     """Services and state of a running proxy. `upstream` is set by `Proxy`, which owns both."""
 
-    __slots__ = ("addons", "authority", "closing", "contexts", "listening", "pinned", "resolver", "server_tls",
-                 "sessions", "settings", "udp", "unnamed_relays", "upstream", "virtual_host", "websockets")
+    __slots__ = ("addons", "authority", "closing", "contexts", "conversations", "listening", "pinned", "resolver",
+                 "server_tls", "sessions", "settings", "unnamed_relays", "upstream", "virtual_host")
 
     upstream: UpstreamPool
 
@@ -57,8 +67,8 @@ class Core:
         #: Where our own listeners are, bound addresses with real port numbers.
         self.listening: set[Address] = set()
         self.sessions: set[Session] = set()
-        self.udp: set[UdpConversation] = set()
-        self.websockets: set[RawWebSocket | WebSocket] = set()
+        #: UDP flows, and WebSocket connections within sessions.
+        self.conversations: set[Conversation] = set()
         #: Tunnels to bare addresses without a server name that no rule could decide on (rule-language 5.1).
         self.unnamed_relays = 0
         #: True from the moment the proxy stops: connections are not kept alive any more.
@@ -101,10 +111,8 @@ class Core:
 
     def close_idle_sessions(self) -> None:
         """Close the connections that wait for a next request; the others finish what they do."""
-        for session in tuple(self.sessions):
-            session.close_if_idle()
-        for websocket in tuple(self.websockets):
-            websocket.go_away()
+        for live in (*self.sessions, *self.conversations):
+            live.go_away()
 
     def reconsider_tunnels(self) -> int:
         """Ask the policy again about every open tunnel; those it now decides differently end when they are quiet.
@@ -113,9 +121,7 @@ class Core:
         """
         if self.settings.stale_tunnels == "keep":
             return 0
-        tunnels = sum(session.reconsider() for session in tuple(self.sessions))
-        tunnels += sum(conversation.reconsider() for conversation in tuple(self.udp))
-        return tunnels + sum(websocket.reconsider() for websocket in tuple(self.websockets))
+        return sum([live.reconsider() for live in (*self.sessions, *self.conversations)])
 
 
 def _reaches(host: str, listening: Iterable[str]) -> bool:

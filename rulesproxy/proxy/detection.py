@@ -63,7 +63,7 @@ async def _on_listener(session: Session, stream: PeekableStream, scope: Scope) -
     finally:
         session.idle = False
     if prefix[:1] == b"\x16":
-        if not scope.own_tls and not scope.decrypted:
+        if not session.client.tls:
             return Protocol.TLS
         log.warning("%s begins TLS inside TLS, without a CONNECT", session.client.peer)
         return None

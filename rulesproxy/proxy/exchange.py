@@ -202,7 +202,7 @@ class Exchange:
     async def _converse(self) -> ResponseHead:
         """Send the request and read the head of the final answer, over a second connection if the first was stale."""
         flow, core = self._flow, self._core
-        target = self._scope.target(flow, self._received, core.settings, upgrade=self._upgrade)
+        target = self._scope.target(flow, self._received, self._head, core.settings, upgrade=self._upgrade)
         fresh = False
         while True:
             connection = await self._session.watchdog.wait(core.upstream.acquire(flow, target, fresh=fresh))

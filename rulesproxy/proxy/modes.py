@@ -6,6 +6,7 @@ error, because command lines are read by others.
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 
@@ -22,6 +23,11 @@ DESTINATIONS = {
     "upstream": {"http": 80, "https": 443},
 }
 _LATER_MODES = frozenset({"local", "wireguard", "tun"})
+#: What other programs call them.
+_FOREIGN_MODES = {"http": "regular", "https": "regular", "forward": "regular", "socks": "socks5", "socks5h": "socks5",
+                  "tproxy": "transparent"}
+_PLACE = re.compile(r"(?://)?((?:[^/@:]*|\[[^/@]*\]):?[0-9]{1,5})\Z")
+_HOST_AND_PORT = re.compile(r"[^/@\s:]+(?::[0-9]{1,5})?\Z")
 _LISTEN_HOST = re.compile(r"(?i)(?:\[.*\]|[\d.]*|localhost)\Z")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)\Z", re.DOTALL)
 
@@ -71,13 +77,11 @@ def _parse(spec: str) -> Mode:
         head, where = spec, ""
     name, colon, data = head.partition(":")
     if name not in DEFAULT_MODE_PORTS:
-        known = ", ".join(DEFAULT_MODE_PORTS)
-        if name in _LATER_MODES:
-            raise ValueError(f"{name!r} is not available; there are {known}")
-        raise ValueError(f"there is no mode {name!r}; there are {known}")
+        raise ValueError(_unknown_mode(name))
     schemes = DESTINATIONS.get(name)
     if schemes is None and colon:
-        raise ValueError(f"{name!r} takes no data; write {name}@host:port")
+        place = _PLACE.match(data) if not at else None
+        raise ValueError(f"{name!r} takes no data; write {name}@{place[1] if place else 'host:port'}")
     if schemes is not None:
         _refuse_credentials(name, data, where)
     scheme, destination = _destination(name, data, schemes) if schemes is not None else ("", None)
@@ -86,6 +90,16 @@ def _parse(spec: str) -> Mode:
     default_port = DEFAULT_MODE_PORTS["dns" if scheme == "dns" else name]
     host, port = parse_listen_address(where, default_port) if where else (DEFAULT_HOST, default_port)
     return Mode(name, data, host, port, scheme, destination)
+
+
+def _unknown_mode(name: str) -> str:
+    known = ", ".join(DEFAULT_MODE_PORTS)
+    if name in _LATER_MODES:
+        return f"{name!r} is not available; there are {known}"
+    lower = name.lower()
+    near = difflib.get_close_matches(_FOREIGN_MODES.get(lower, lower), DEFAULT_MODE_PORTS, n=1)
+    meant = f"regular@{name}" if name.isdigit() else near[0] if near else ""
+    return f"there is no mode {name!r}{f' (did you mean {meant}?)' if meant else ''}; there are {known}"
 
 
 def _refuse_credentials(name: str, data: str, where: str) -> None:
@@ -111,10 +125,12 @@ def _destination(name: str, data: str, schemes: dict[str, int]) -> tuple[str, Ad
         raise ValueError(f"{name!r} needs a destination; write {example}")
     match = _URL.match(data)
     if match is None:
-        raise ValueError(f"{data!r} is no URL; write {name}:{'|'.join(schemes)}://host:port")
+        place = data if _HOST_AND_PORT.match(data) else "host:port"
+        raise ValueError(f"{data!r} is no URL; write {name}:{'|'.join(schemes)}://{place}")
     scheme, authority, rest = match[1].lower(), match[2], match[3]
     if scheme not in schemes:
-        raise ValueError(f"{name!r} knows no {scheme}://; write {name}:{'|'.join(schemes)}://host:port")
+        rule = "; SOCKS5 proxies are for rules with upstream_proxy" if (name, scheme) == ("upstream", "socks5") else ""
+        raise ValueError(f"{name!r} knows no {scheme}://; write {name}:{'|'.join(schemes)}://host:port{rule}")
     if rest not in ("", "/"):
         raise ValueError(f"a destination has no path; write {name}:{scheme}://{authority} and rewrite paths with rules")
     return scheme, _authority(name, scheme, authority, schemes[scheme])
@@ -138,7 +154,7 @@ def _authority(name: str, scheme: str, text: str, default_port: int) -> Address:
 
 def parse_listen_address(text: str, default_port: int) -> Address:
     """`host:port`, `port`, `:port` or `[v6]:port`. Raises ValueError."""
-    if text.isdigit():
+    if text[:1].isdigit() and "." not in text and ":" not in text:  # 8080x is no machine either
         host, port_text = "", text
     elif ":" not in text or text.endswith("]"):
         host, port_text = text, str(default_port)

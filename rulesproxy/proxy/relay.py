@@ -105,7 +105,7 @@ async def relay_tunnel(session: Session, stream: PeekableStream, scope: Scope) -
     try:
         server, origin = scope.opened or await open_origin(session, scope)
     except UpstreamError as exc:
-        log.warning("tunnel to %s:%d: %s%s", *scope.relay_destination, exc, sent_by(scope.route))
+        log.warning("tunnel to %s:%d: %s%s", *scope.relay_destination, exc, sent_by(scope.way.route))
         stream.abort()
         return
     scope.opened = None

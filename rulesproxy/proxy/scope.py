@@ -12,6 +12,7 @@ from rulesproxy.model.names import authority
 from rulesproxy.model.tls import Tunnel
 from rulesproxy.model.via import chosen
 from rulesproxy.net.stream import Stream
+from rulesproxy.proxy.grant import Way
 from rulesproxy.proxy.settings import Settings
 from rulesproxy.proxy.upstream.target import Target
 from rulesproxy.proxy.upstream.via import takes_absolute_form
@@ -20,6 +21,7 @@ _HTTP1 = ("http/1.1",)
 _EITHER = ("h2", "http/1.1")
 _PRIOR_KNOWLEDGE = ("h2",)
 _NO_ROUTE = Route()
+_STRAIGHT = Way()
 
 
 @dataclass(slots=True)
@@ -30,32 +32,35 @@ class Scope:
     tunnel: Tunnel | None = None
     #: Where the tunnel leads: its target, unless a hook moved it.
     destination: Address = ("", 0)
-    #: Where connect rules send the tunnel as long as it is relayed; what is decrypted is routed request by request.
-    route: Route | None = None
+    #: Where it leads as long as its bytes are passed on untouched.
+    way: Way = _STRAIGHT
     #: The proxy to go through where no rule has a say: the listener's mode.
     via: Via | None = None
-    #: What connect rules say of it, as long as the tunnel is relayed.
-    tunnel_via: Via | None = None
-    #: The name the client connected to, which Host must agree with (rule-language 2.4).
-    name: str = ""
     #: What rules ask of TLS with the server, as far as they could tell from the ClientHello.
     server_tls: TlsDemands | None = None
     #: A server connection made before the client said anything.
     opened: tuple[Server, Stream] | None = field(default=None, repr=False)
-    #: Raw TCP by the listener's mode: nobody looks at what is spoken, and the server is dialled at once.
-    raw: bool = False
     #: In reverse mode: the scheme in which the destination is spoken to, whatever the client speaks to us.
     reverse: str = ""
     #: The tunnel leads to a bare address, because its client looks names up itself: Host may name any.
     unnamed: bool = False
-    #: The client speaks HTTP/2 without TLS: so may the server.
-    prior_knowledge: bool = False
-    #: The proxy port, but inside TLS that ends there.
-    own_tls: bool = False
+    _latest: tuple[object, Target] | None = field(default=None, init=False, repr=False)
 
     @property
     def decrypted(self) -> bool:
         return self.scheme == "https"
+
+    @property
+    def raw(self) -> bool:
+        """Raw TCP by the listener's mode: nobody looks at what is spoken, and the server is dialled at once."""
+        return self.reverse in ("tcp", "tls")
+
+    @property
+    def name(self) -> str:
+        """The name the client connected to, which Host must agree with (rule-language 2.4)."""
+        if self.tunnel is None:
+            return ""
+        return self.tunnel.name if self.decrypted and not self.reverse else self.tunnel.host
 
     @property
     def takes_any_host(self) -> bool:
@@ -66,13 +71,13 @@ class Scope:
     def relay_destination(self) -> Address:
         """Where the tunnel leads if its bytes are passed on untouched."""
         host, port = self.destination
-        route = self.route or _NO_ROUTE
+        route = self.way.route or _NO_ROUTE
         return route.host or host, route.port or port
 
     @property
     def relay_via(self) -> Via | None:
         """The proxy that a tunnel goes through if its bytes are passed on untouched."""
-        return chosen(self.tunnel_via, self.via)
+        return chosen(self.way.via, self.via)
 
     def host_in_reverse(self, flow: HTTPFlow, received: Address, head: RequestHead) -> str | None:
         """What a reverse proxy puts in the place of its own Host; None where somebody has chosen another server or
@@ -82,13 +87,28 @@ class Scope:
             return None
         return authority(*self.destination, self.reverse)
 
-    def target(self, flow: HTTPFlow, received: Address, settings: Settings, *, upgrade: bool = False) -> Target:
+    def target(self, flow: HTTPFlow, received: Address, head: RequestHead, settings: Settings, *,
+               upgrade: bool = False) -> Target:
         """What the upstream pool is asked for (the table of rule-language 3.2).
 
-        `received` is the host and port the request came with: while nobody changed them it goes where the tunnel goes,
-        under the name the tunnel has. `upgrade`: HTTP/1 is needed.
+        `received` is the host and port the request came with, in `head`: while nobody changed them it goes where the
+        tunnel goes, under the name the tunnel has. `upgrade`: HTTP/1 is needed.
         """
+        request = flow.request
+        if flow.route is not None or flow.via is not None or flow.server_tls is not None or self.via is not None:
+            return self._target(flow, received, head, settings, upgrade)
+        # Mostly the same as for the request before.
+        asked = (request.host, request.port, request.scheme, received, head.version, upgrade, settings.http2,
+                 settings.verify_upstream)
+        if self._latest is None or self._latest[0] != asked:
+            self._latest = asked, self._target(flow, received, head, settings, upgrade)
+        return self._latest[1]
+
+    def _target(self, flow: HTTPFlow, received: Address, head: RequestHead, settings: Settings,
+                upgrade: bool) -> Target:
         http2 = settings.http2 and not upgrade
+        # The client speaks HTTP/2 without TLS: so may the server.
+        prior_knowledge = head.is_http2 and self.tunnel is not None and not self.decrypted
         request, route = flow.request, flow.route or _NO_ROUTE
         host, port, name = request.host, request.port, request.host
         if self.tunnel is not None and (host, port) == received:
@@ -97,7 +117,7 @@ class Scope:
         if self.reverse and not route.scheme and scheme == self.scheme:
             scheme = self.reverse
         if scheme != "https":
-            alpn = _PRIOR_KNOWLEDGE if http2 and self.prior_knowledge else ()
+            alpn = _PRIOR_KNOWLEDGE if http2 and prior_knowledge else ()
             target = Target(route.host or host, route.port or port, scheme, alpn=alpn)
         else:
             target = Target(route.host or host, route.port or port, scheme, route.sni or name,
@@ -105,9 +125,9 @@ class Scope:
             demands = flow.server_tls or self.server_tls
             if demands is not None:
                 target = target._replace(verify=target.verify and demands.verify, server_tls=demands)
-        if flow.via is None and self.via is None:
-            return target
         via = chosen(flow.via, self.via)
+        if via is None:
+            return target
         # A proxy would forward the request over HTTP/1, which a server of gRPC does not speak.
-        absolute_form = not self.prior_knowledge and takes_absolute_form(via, target, request, route)
+        absolute_form = not prior_knowledge and takes_absolute_form(via, target, request, route)
         return target._replace(via=via, absolute_form=absolute_form, alpn=() if absolute_form else target.alpn)

@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING
 
 from rulesproxy.codecs.detect import Protocol
 from rulesproxy.model.connection import Client, ConnectionState, Server
-from rulesproxy.model.effects import Route, Via
-from rulesproxy.model.policy import TlsDecision
-from rulesproxy.model.tls import Tunnel
 from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import ConnectionClosed, Stream
 from rulesproxy.proxy import tls
 from rulesproxy.proxy.client_hooks import ClientConnectedHook, ClientDisconnectedHook
 from rulesproxy.proxy.core import Core
 from rulesproxy.proxy.detection import detect_protocol
+from rulesproxy.proxy.grant import Grant
 from rulesproxy.proxy.http1.server import serve_http1
 from rulesproxy.proxy.http2.server import serve_http2
 from rulesproxy.proxy.raw.tcp import serve_tcp
@@ -57,11 +55,9 @@ class Session:
         self.exchange: Exchange | None = None
         #: Told instead when this connection shall end but is not idle: HTTP/2 begins nothing new then.
         self.on_ending: Callable[[], None] | None = None
+        #: The tunnel in hand, if rules have opened one.
+        self.grant: Grant | None = None
         self._splice: Splice | None = None
-        self._tunnel: Tunnel | None = None
-        self._route: Route | None = None
-        self._via: Via | None = None
-        self._decision: TlsDecision | None = None
         self._stale = False
         self._placeholder = Server()
 
@@ -134,6 +130,20 @@ class Session:
             splice.end_when_quiet()
         await splice.run()
 
+    async def hang(self, stream: Stream) -> None:
+        """Say nothing until the client leaves, or the idle limit ends it."""
+        self.watchdog.arm(self.core.settings.idle_timeout)
+        try:
+            while await stream.read():
+                pass  # and forget
+        except ConnectionClosed:
+            return
+        except asyncio.CancelledError:
+            if not self.watchdog.caught():
+                raise
+        finally:
+            self.watchdog.disarm()
+
     def placeholder(self, host: str, port: int) -> Server:
         """What `flow.server_conn` is until a connection is needed: the same object for requests to the same place."""
         if self._placeholder.address != (host, port):
@@ -148,41 +158,20 @@ class Session:
 
     # --- ending early -----------------------------------------------------------------------------------------
 
-    def close_if_idle(self) -> None:
+    def go_away(self) -> None:
+        """End now if that harms nobody; what is under way is finished."""
         if self.idle:
             self.watchdog.expire()
         elif self.on_ending is not None:
             self.on_ending()
 
-    def granted(self, tunnel: Tunnel, route: Route | None, via: Via | None = None) -> None:
-        """A tunnel was opened; remember what was decided about it, for `reconsider`."""
-        self._tunnel, self._route, self._via, self._decision = tunnel, route, via, None
-
-    def decided(self, decision: TlsDecision) -> None:
-        """The same for the TLS in it."""
-        self._decision = decision
-
     def reconsider(self) -> bool:
         """Ask the policy again. True if it decides differently now: the tunnel then ends when it is quiet."""
-        if self._stale or self._tunnel is None or not self._decides_otherwise(self._tunnel):
+        if self._stale or self.grant is None or self.grant.holds(self.core.addons.policy,
+                                                                 relayed=self._splice is not None):
             return False
         self._stale = True
         if self._splice is not None:
             self._splice.end_when_quiet()
-        asyncio.get_running_loop().call_later(QUIET_SECONDS, self.close_if_idle)
+        asyncio.get_running_loop().call_later(QUIET_SECONDS, self.go_away)
         return True
-
-    def _decides_otherwise(self, tunnel: Tunnel) -> bool:
-        policy, before = self.core.addons.policy, self._decision
-        # A new Tunnel: the old one may hold on to the rules it was decided with.
-        tunnel = Tunnel(tunnel.client, tunnel.host, tunnel.port, tunnel.client_hello, hypothetical=True)
-        granted = policy.tunnel_decision(tunnel)
-        if granted.refused:
-            return True
-        # What is not relayed is routed request by request.
-        if self._splice is not None and (granted.route, granted.via) != (self._route, self._via):
-            return True
-        if before is None:
-            return False
-        now = policy.tls_decision(tunnel)
-        return (now.verdict, now.route, now.via) != (before.verdict, before.route, before.via)

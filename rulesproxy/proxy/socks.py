@@ -27,14 +27,12 @@ from rulesproxy.codecs.socks import (
     read_request,
     reply,
 )
-from rulesproxy.model.effects import Drop
-from rulesproxy.model.names import host_for_url, is_ip
+from rulesproxy.model.names import is_ip
 from rulesproxy.model.socks import Socks5AuthData
 from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import ConnectionClosed
-from rulesproxy.proxy.accept import ask, hang
+from rulesproxy.proxy.accept import ask
 from rulesproxy.proxy.detection import peek
-from rulesproxy.proxy.scope import Scope
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session
@@ -118,22 +116,17 @@ async def _authenticate(session: Session, stream: PeekableStream) -> bool:
 
 
 async def _open(session: Session, stream: PeekableStream, request: SocksRequest) -> None:
-    host, port = request.host, request.port
-    tunnel, decision = await ask(session, host, port)
-    if decision.refused:
-        by = f" by rule {decision.rule}" if decision.rule else ""
-        log.info("SOCKS %s:%d: refused%s", host_for_url(host), port, by)
-        if decision.drop is Drop.RESET:
-            stream.abort()
-        elif decision.drop is Drop.HANG:
-            await hang(session, stream)
-        elif decision.drop is None:
-            await _refuse(stream, reply(Reply.NOT_ALLOWED))
+    scope = await ask(session, stream, (request.host, request.port), _say_no)
+    if scope is None:
         return
+    scope.unnamed = is_ip(request.host)
     # RFC 1928 §6 has the bound address here, which is not known yet; nobody looks at it for CONNECT.
     await stream.write(reply(Reply.SUCCEEDED))
-    await session.serve(stream, Scope(tunnel=tunnel, destination=(host, port), name=host, route=decision.route,
-                                      tunnel_via=decision.via, unnamed=is_ip(host)))
+    await session.serve(stream, scope)
+
+
+async def _say_no(stream: PeekableStream, rule: str) -> None:
+    await _refuse(stream, reply(Reply.NOT_ALLOWED))
 
 
 async def _next(session: Session, stream: PeekableStream, read: Callable[[bytes], tuple[_T, int] | None]) -> _T:

@@ -25,6 +25,7 @@ from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import ConnectionClosed
 from rulesproxy.net.tls import TLSError, TLSStream
 from rulesproxy.proxy.failures import sent_by
+from rulesproxy.proxy.grant import Way
 from rulesproxy.proxy.pinned import refuses_certificate
 from rulesproxy.proxy.relay import open_origin, relay_tunnel
 from rulesproxy.proxy.scope import Scope
@@ -87,8 +88,7 @@ async def serve_tls(session: Session, stream: PeekableStream, scope: Scope) -> N
         case TlsVerdict.RELAY:
             if hello.sni is None and is_ip(tunnel.host):
                 session.core.unnamed_relays += 1
-            scope.route = decision.route or scope.route
-            scope.tunnel_via = decision.via or scope.tunnel_via
+            scope.way = Way(decision.route or scope.way.route, decision.via or scope.way.via)
             await relay_tunnel(session, stream, scope)
         case TlsVerdict.REFUSE:
             log.info("TLS to %s:%d refused%s", tunnel.name, tunnel.port,
@@ -120,7 +120,7 @@ async def serve_own_tls(session: Session, stream: PeekableStream, scope: Scope) 
     if inner is None:
         return
     try:
-        await session.serve(PeekableStream(inner), replace(scope, own_tls=True))
+        await session.serve(PeekableStream(inner), scope)
     finally:
         await inner.aclose()
 
@@ -148,7 +148,8 @@ async def _decide(session: Session, scope: Scope, hello: ClientHello) -> TlsDeci
         if data.ignore_connection:
             return TlsDecision(TlsVerdict.RELAY)
     decision = addons.policy.tls_decision(tunnel)
-    session.decided(decision)
+    assert session.grant is not None
+    session.grant.tls = decision
     if scope.reverse and decision.verdict is TlsVerdict.RELAY and (decision.rule is None or scope.reverse == "http"):
         return TlsDecision(TlsVerdict.INTERCEPT)  # it was begun with us, who are the server here
     return decision
@@ -165,13 +166,13 @@ async def _intercept(session: Session, stream: PeekableStream, scope: Scope, hel
     if scope.opened is not None:  # connected while the client was silent, without TLS: of no use now
         await session.core.upstream.close_tunnel(client, *scope.opened)
         scope.opened = None
-    inside = replace(scope, scheme="https", name=scope.name if scope.reverse else tunnel.name)
+    inside = replace(scope, scheme="https")
     spoken = _spoken(session)
     if scope.raw:
         try:
             spoken = await _ask_server(session, inside, hello)
         except UpstreamError as exc:
-            log.warning("tunnel to %s:%d: %s%s", *scope.relay_destination, exc, sent_by(scope.route))
+            log.warning("tunnel to %s:%d: %s%s", *scope.relay_destination, exc, sent_by(scope.way.route))
             await _alert(stream, _INTERNAL_ERROR)
             return
     data = TlsData(client, client, Server(scope.destination))

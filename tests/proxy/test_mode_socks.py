@@ -248,7 +248,7 @@ async def test_a_blocked_tunnel_names_its_rule_in_the_log(make_app: Any, caplog:
     caplog.set_level(logging.INFO, "rulesproxy")
     app = await make_app("  - {name: no-entry, match: {host: shop.test}, action: {block: true}}\n", **APP)
     assert (await through(app, "http://shop.test/")).code == 97
-    assert any("SOCKS shop.test:80: refused by rule no-entry" in record.getMessage() for record in caplog.records)
+    assert any(" to shop.test:80: refused by rule no-entry" in record.getMessage() for record in caplog.records)
 
 
 async def test_a_rule_leads_a_relayed_tunnel_elsewhere(make_app: Any, origin_ca: OriginCA) -> None:

@@ -163,7 +163,7 @@ async def test_a_raw_connection_is_killed_too(make_proxy: MakeProxy) -> None:
 
     proxy = await make_proxy(Response(), record=False)
     async with run_origin(raw_server(say_nothing)) as origin, raw_client(proxy, origin.port) as client:
-        assert await until(lambda: len(proxy.core.websockets) == 1)
+        assert await until(lambda: len(proxy.core.conversations) == 1)
         assert flows[0].live
         flows[0].kill()
         assert not await client.at_end()

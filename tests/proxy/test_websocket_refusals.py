@@ -251,7 +251,7 @@ async def test_a_raw_connection_ends_when_somebody_looks(make_proxy: MakeProxy) 
     """What `reconsider_tunnels` does after a reload: its messages could not be read from the middle."""
     proxy = await make_proxy(record=False)
     async with run_origin(raw_server(read_all)) as origin, raw_client(proxy, origin.port) as client:
-        assert await until(lambda: len(proxy.core.websockets) == 1)
+        assert await until(lambda: len(proxy.core.conversations) == 1)
         assert proxy.core.reconsider_tunnels() == 0
         proxy.addons.add(Watcher())
         assert proxy.core.reconsider_tunnels() == 1

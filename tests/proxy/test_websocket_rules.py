@@ -22,7 +22,7 @@ BLOCK = "  - {name: no, match: {host: localhost, text: {contains: secret}}, acti
 
 
 def open_kinds(app: RunningApp) -> list[type]:
-    return [type(websocket) for websocket in app.core.websockets]
+    return [type(websocket) for websocket in app.core.conversations]
 
 
 async def silent(make_app: MakeApp, rules: str) -> RunningApp:
@@ -82,4 +82,4 @@ async def test_messages_meet_the_rules_that_are_current(make_app: MakeApp) -> No
         await app.edit(OTHER_HOST)
         await client.send("1234")
         assert await client.recv() == "1234"
-    assert await until(lambda: not app.core.websockets)
+    assert await until(lambda: not app.core.conversations)

@@ -78,6 +78,10 @@ class RequestHead:
     def is_http10(self) -> bool:
         return self.version == "HTTP/1.0"
 
+    @property
+    def is_http2(self) -> bool:
+        return self.version == "HTTP/2.0"
+
 
 @dataclass(slots=True)
 class ResponseHead:

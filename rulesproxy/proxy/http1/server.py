@@ -64,8 +64,8 @@ async def _serve_requests(session: Session, client: Http1Client, scope: Scope) -
         if head.method == "CONNECT" and not scope.reverse:
             granted = await open_tunnel(session, client, head, target, scope.via)
             if granted is not None:
-                if scope.own_tls:
-                    session.client.forget_tls()  # that was the way to the proxy
+                if scope.tunnel is None:
+                    session.client.forget_tls()  # that was the way to the proxy, if there was any
                 await session.serve(*granted)
                 return False
             if not head.keep_alive or client.stream.closing:

@@ -12,7 +12,6 @@ import asyncio
 import base64
 import logging
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from h2.errors import ErrorCodes
@@ -57,8 +56,6 @@ _WAITING = 24 * 3600.0  # seconds: streams have limits of their own
 
 async def serve_http2(session: Session, stream: PeekableStream, scope: Scope) -> None:
     """Serve streams until the connection ends."""
-    if not scope.decrypted and not scope.own_tls and scope.tunnel is not None:
-        scope = replace(scope, prior_knowledge=True)
     connection = ServerConnection(session, stream.inner, scope)
     session.on_ending = connection.wind_down
     try:

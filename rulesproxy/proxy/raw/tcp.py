@@ -92,7 +92,7 @@ async def serve_tcp(session: Session, stream: PeekableStream, scope: Scope) -> N
                 origin.abort()
             await session.core.upstream.close_tunnel(session.client, flow.server_conn, origin)
     if flow.drop is Drop.HANG:
-        await _hold(session, stream)
+        await session.hang(stream)
 
 
 async def _start(session: Session, flow: TCPFlow) -> None:
@@ -109,7 +109,7 @@ async def _connect(session: Session, flow: TCPFlow, scope: Scope) -> Stream:
     try:
         _, origin = await watchdog.wait(open_origin(session, scope, flow.server_conn))
     except UpstreamError as exc:
-        log.warning("tunnel to %s:%d: %s%s", *scope.relay_destination, exc, sent_by(scope.route))
+        log.warning("tunnel to %s:%d: %s%s", *scope.relay_destination, exc, sent_by(scope.way.route))
         raise
     finally:
         flow.on_kill = None
@@ -148,21 +148,6 @@ async def _finish(session: Session, flow: TCPFlow, stream: Stream, scope: Scope)
     log.info("%s: raw TCP to %s:%d: %s", session.client.peer, *scope.relay_destination, flow.error)
     if addons.active(TcpErrorHook):
         await addons.fire(TcpErrorHook(flow))
-
-
-async def _hold(session: Session, stream: Stream) -> None:
-    """Answer nothing until the client leaves or the idle limit ends it."""
-    session.watchdog.arm(session.core.settings.idle_timeout)
-    try:
-        while await stream.read():
-            pass
-    except ConnectionClosed:
-        return
-    except asyncio.CancelledError:
-        if not session.watchdog.caught():
-            raise
-    finally:
-        session.watchdog.disarm()
 
 
 class TcpRelay(Splice):

@@ -57,7 +57,7 @@ class UdpProxy:
         self._stopping = True
         for conversation in self._conversations.values():
             if conversation is not None:
-                conversation.finish()
+                conversation.go_away()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
         left = tuple(self._tasks)

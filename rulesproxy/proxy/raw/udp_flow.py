@@ -16,7 +16,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 from rulesproxy.addons.hooks import Hook
@@ -24,13 +24,13 @@ from rulesproxy.addons.lifecycle import UpdateHook
 from rulesproxy.model.connection import Address, Client, ConnectionState, Server, ServerConnectionHookData
 from rulesproxy.model.flow import Error
 from rulesproxy.model.names import host_for_url
-from rulesproxy.model.policy import TunnelDecision
 from rulesproxy.model.tls import Tunnel
 from rulesproxy.model.udp import UDPFlow, UDPMessage
 from rulesproxy.net.local import is_local
 from rulesproxy.net.udp import UdpSocket
 from rulesproxy.proxy.client_hooks import ClientConnectedHook, ClientDisconnectedHook
 from rulesproxy.proxy.core import Core
+from rulesproxy.proxy.grant import Grant, Way
 from rulesproxy.proxy.http_hooks import Stopped
 from rulesproxy.proxy.raw.tcp import check
 from rulesproxy.proxy.relay import QUIET_SECONDS
@@ -96,7 +96,7 @@ class UdpConversation:
         self._last = self._loop.time()
         self._busy = True  # what arrives has to wait for what came before
         self._finishing = False
-        self._decision: TunnelDecision | None = None
+        self._grant: Grant | None = None
         self._stale = False
         self._failure: OSError | None = None
         self._socket: UdpSocket | None = None
@@ -115,24 +115,22 @@ class UdpConversation:
             self._waiting_bytes += len(data) + _PER_DATAGRAM
             self._arrived.set()
 
-    def finish(self) -> None:
+    def go_away(self) -> None:
         """End when what waits has been sent."""
         self._finishing = True
         self._arrived.set()
 
     def reconsider(self) -> bool:
         """Ask connect rules again. True if they decide differently now: the flow then ends when it is quiet."""
-        flow, before = self.flow, self._decision
-        if self._stale or before is None or flow.tunnel is None:
+        if self._stale or self._grant is None:
             return False
-        now = self._addons.policy.tunnel_decision(replace(flow.tunnel, hypothetical=True))
-        self._stale = (now.refused, now.route) != (before.refused, before.route)
+        self._stale = not self._grant.holds(self._addons.policy, relayed=True)
         self._arrived.set()
         return self._stale
 
     async def run(self) -> None:
         client = self._client
-        self._core.udp.add(self)
+        self._core.conversations.add(self)
         try:
             await self._addons.fire(ClientConnectedHook(client))
             if client.error is None and await self._granted():
@@ -140,7 +138,7 @@ class UdpConversation:
             else:
                 self.refused = True
         finally:
-            self._core.udp.discard(self)
+            self._core.conversations.discard(self)
             client.state = ConnectionState.CLOSED
             client.timestamp_end = time.time()
             await self._addons.fire(ClientDisconnectedHook(client))
@@ -149,7 +147,9 @@ class UdpConversation:
         """Ask connect rules, as for a CONNECT; they may also lead elsewhere."""
         flow = self.flow
         assert flow.tunnel is not None
-        decision = self._decision = self._addons.policy.tunnel_decision(flow.tunnel)
+        decision = self._addons.policy.tunnel_decision(flow.tunnel)
+        if not decision.refused:
+            self._grant = Grant(flow.tunnel, Way(decision.route, decision.via))
         if decision.delay:
             await asyncio.sleep(decision.delay)
         if decision.refused:

@@ -74,11 +74,11 @@ async def serve_websocket(session: Session, flow: HTTPFlow, client: Stream, orig
         return
     else:
         relay = WebSocket(session, flow, client, origin)
-    core.websockets.add(relay)
+    core.conversations.add(relay)
     try:
         await session.join(relay)
     finally:
-        core.websockets.discard(relay)
+        core.conversations.discard(relay)
 
 
 class RawWebSocket(Splice):
