@@ -22,7 +22,7 @@ from rulesproxy.compiler.outcome import Outcome
 from rulesproxy.compiler.simulate import World, simulate
 from rulesproxy.compiler.source import Position
 from rulesproxy.compiler.testcase import Expect, Fields, TestQuery, TestRequest, TestStep, Upstream
-from rulesproxy.compiler.testmessage import TestMessage, make_message
+from rulesproxy.compiler.testmessage import TestMessage, http_url, make_message
 from rulesproxy.errors import StartupError
 from rulesproxy.model.dns_types import types
 from rulesproxy.model.policy import TlsVerdict
@@ -91,7 +91,9 @@ def _step(args: argparse.Namespace) -> TestStep:
     if "://" not in url:
         raise StartupError(f'"{printable(args.request)}" is no request: write a method and an absolute URL, '
                            'in quotes: "GET https://shop.test/cart"')
-    request = TestRequest(method.strip().upper() or "GET", url, _fields(args.header), args.data)
+    if url.lower().startswith(("tcp://", "tls://", "udp://")):
+        raise StartupError(f"{printable(url)} carries messages: add --message TEXT or --bytes HEX")
+    request = TestRequest(method.strip().upper() or "GET", http_url(url), _fields(args.header), args.data)
     return dataclasses.replace(step, request=request)
 
 

@@ -69,7 +69,7 @@ def _run(name: str, arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     command.add_arguments(parser)
     try:
-        return _guarded(command.run, parser.parse_args(arguments))
+        return _guarded(command.run, parser.parse_intermixed_args(arguments))  # files and switches in any order
     except SystemExit as exc:  # argparse: 0 after --help, 2 after a mistake
         return exc.code if isinstance(exc.code, int) else FAILED
 

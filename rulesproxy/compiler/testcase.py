@@ -12,7 +12,7 @@ import re2
 
 from rulesproxy.compiler.diagnostics import Report
 from rulesproxy.compiler.source import Mapping, Node, Position, Scalar, Sequence, to_data
-from rulesproxy.compiler.testmessage import TestMessage, build_message
+from rulesproxy.compiler.testmessage import TestMessage, build_message, http_url
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -237,12 +237,12 @@ def _request(node: Node | None, report: Report) -> TestRequest | None:
         return None
     if isinstance(node, Mapping):
         url = node.get("url") or node
-        request = TestRequest((_text(node, "method") or "GET").upper(), _text(node, "url") or "",
+        request = TestRequest((_text(node, "method") or "GET").upper(), http_url(_text(node, "url") or ""),
                               _fields(node.get("headers")), _text(node, "body"), _json(node, "json"))
     else:
         url, written = node, node.text.strip() if isinstance(node, Scalar) else ""
         found = _REQUEST_LINE.fullmatch(written)
-        request = TestRequest(found[1].upper(), found[2]) if found else TestRequest("GET", written)
+        request = TestRequest(found[1].upper(), http_url(found[2])) if found else TestRequest("GET", http_url(written))
     if not re.fullmatch(r"https?://[^/?#\s]+\S*", request.url):
         report.error(url, "a request needs an absolute URL", help='as "GET https://shop.test/items"')
     return request

@@ -55,8 +55,13 @@ def make_message(on: str, content: bytes, *, is_text: bool = True, direction: st
         raise ValueError("messages come on http, https, ws, wss, tcp, tls or udp, as tcp://host:port")
     if scheme in _RAW_PORTS and not (port or _RAW_PORTS[scheme]):
         raise ValueError(f"{scheme} needs a port, as {scheme}://{parts.netloc}:1234")
-    return TestMessage(parts._replace(scheme=_HTTP.get(scheme, scheme)).geturl(), content, is_text, direction, method,
-                       headers)
+    return TestMessage(http_url(parts.geturl()), content, is_text, direction, method, headers)
+
+
+def http_url(url: str) -> str:
+    """`ws` and `wss` as what the handshake is: a request for `http` or `https`. Other URLs as they are."""
+    scheme, colon, rest = url.partition("://")
+    return f"{_HTTP.get(scheme.lower(), scheme)}{colon}{rest}"
 
 
 def build_message(node: Node | None, report: Report) -> TestMessage | None:

@@ -157,10 +157,11 @@ def _fields(what: str, expected: ExpectedFields, headers: Headers) -> Iterable[D
             yield Difference(f"{what}.{name}", _expected(test), ", ".join(values) if values else "absent")
 
 
-def _content(prefix: str, body: Expected | None, document: Any, content: bytes) -> Iterable[Difference]:
+def _content(prefix: str, body: Expected | None, document: Any, content: bytes, *,
+             text_key: str = "body") -> Iterable[Difference]:
     text = content.decode("utf-8", "replace")
     if body is not None and not body.holds([text] if text else [] if body.op in ("absent", "present") else [""]):
-        yield Difference(f"{prefix}body", _expected(body), _cut(text) or "empty")
+        yield Difference(f"{prefix}{text_key}", _expected(body), _cut(text) or "empty")
     if document is not NOT_GIVEN:
         try:
             got = json.loads(text)
@@ -204,7 +205,7 @@ def _messages(expect: Expect, outcome: Outcome) -> Iterable[Difference]:
         if content is None:
             yield Difference("sent", "a message", "nothing")
         else:
-            yield from _content("sent.", expect.sent.body, expect.sent.json, content)
+            yield from _content("sent.", expect.sent.body, expect.sent.json, content, text_key="text")
     for direction in ("to_client", "to_server") if expect.messages is not None else ():
         wanted = getattr(expect.messages, direction)
         got = [said.content.decode("utf-8", "replace") for said in outcome.said or () if said.direction == direction]

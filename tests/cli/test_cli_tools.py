@@ -309,9 +309,22 @@ def test_explain_a_message(here: Path, capsys: Output) -> None:
     assert found["result"]["messages"] == [{"direction": "to_client", "content": "pong", "own": True}]
 
 
+def test_a_websocket_is_explained_as_the_request_that_opens_it(here: Path, capsys: Output) -> None:
+    lines = explained(run(capsys, "explain", "GET wss://api.shop.test/a", "rules.yaml"))
+    assert lines[0] == "GET https://api.shop.test/a"
+    assert "sent: GET http://staging.test/a to staging.test:80" in lines
+
+
+def test_files_may_follow_switches(here: Path, capsys: Output) -> None:
+    (here / "messages.yaml").write_text(MESSAGES)
+    text = run(capsys, "explain", "wss://a.test/live", "--message", "ping", "messages.yaml")
+    assert "to client (sent by a rule): pong" in text
+    assert run(capsys, "check", "messages.yaml", "--json", "rules.yaml").startswith("{")
+
+
 @pytest.mark.parametrize("arguments", [
     ("--message", "x"), ("ftp://a.test/", "--message", "x"), ("ws://a.test/", "--bytes", "xyz"),
-    ("tcp://a.test", "--message", "x"),
+    ("tcp://a.test", "--message", "x"), ("tcp://a.test:25", "messages.yaml"), ("udp://a.test:25", "messages.yaml"),
 ])  # fmt: skip
 def test_explain_says_what_a_message_needs(here: Path, capsys: Output, arguments: tuple[str, ...]) -> None:
     (here / "messages.yaml").write_text(MESSAGES)

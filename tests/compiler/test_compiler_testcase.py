@@ -42,6 +42,13 @@ def test_a_bare_url_is_a_get() -> None:
         "GET", "https://a.test/")
 
 
+@pytest.mark.parametrize("request_text", ["GET wss://a.test/live", "WSS://a.test/live", "{url: wss://a.test/live}"])
+def test_a_websocket_is_opened_by_a_request(request_text: str) -> None:
+    step = case(f"{{request: {request_text}, expect: {{status: 200}}}}").steps[0]
+    assert step.request is not None
+    assert (step.request.method, step.request.url) == ("GET", "https://a.test/live")
+
+
 def test_a_request_mapping() -> None:
     step = case("{request: {method: POST, url: 'http://a.test/', headers: {x-a: 1.10, x-b: [b, c]}, json: {n: 1}},"
                 " upstream: {status: 404, headers: {x: y}, body: no}, name: posting, at: 2026-12-31T23:59:59,"

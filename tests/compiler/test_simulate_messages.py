@@ -76,7 +76,7 @@ text: two}], close: true}}}]"""
 
 
 @pytest.mark.parametrize(("expect", "what"), [
-    ("{sent: nothing}", ["sent"]), ("{sent: {text: hello}}", ["sent.body"]), ("{sent: {json: {a: 1}}}", ["sent.json"]),
+    ("{sent: nothing}", ["sent"]), ("{sent: {text: hello}}", ["sent.text"]), ("{sent: {json: {a: 1}}}", ["sent.json"]),
     ("{closed: false}", ["closed"]), ("{messages: {to_client: x}}", ["messages.to_client"]),
     ("{messages: {to_server: [hi, x]}}", ["messages.to_server"]), ("{no_rule: r}", ["no_rule"]),
     ("{rule: r, sent: {text: {contains: i}}, messages: {to_server: hi, to_client: bye}, closed: true}", []),

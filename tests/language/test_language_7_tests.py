@@ -73,6 +73,8 @@ EXPECTATIONS = {
     "closed": ("request: GET http://drops.test/", "closed: true", "closed: false", "closed"),
     "closed-tls": ("tls: {sni: refused.test}", "closed: true", "closed: false", "closed"),
     "not-closed": (REQUEST, "closed: false", "closed: true", "closed"),
+    "sent-text": ('message: {on: "tcp://a.test:9", text: hello}', "sent: {text: hello}", "sent: {text: bye}",
+                  "sent.text"),
     "no-response": ("request: GET http://drops.test/", "closed: true", "status: 200", "status"),
 }  # fmt: skip
 
