@@ -47,7 +47,18 @@ def test_specifications_are_read(spec: str, expected: tuple[str, str, int]) -> N
     ("transparent:@80", "takes no data"),
     ("reverse", "needs a destination; write reverse:http://host:port"),
     ("reverse:", "needs a destination"),
-    ("reverse:shop.test:80", "no URL; write reverse:http|https|tcp|tls|udp|dns://host:port"),
+    ("sock5", "no mode 'sock5' (did you mean socks5?); there are regular,"),
+    ("SOCKS5", "did you mean socks5?"),
+    ("socks", "did you mean socks5?"),
+    ("http", "did you mean regular?"),
+    ("9000", "did you mean regular@9000?"),
+    ("socks5:1080", "takes no data; write socks5@1080"),
+    ("socks5://127.0.0.1:1080", "takes no data; write socks5@127.0.0.1:1080"),
+    ("regular://[::1]:9000", "takes no data; write regular@[::1]:9000"),
+    ("regular@8080x", "the port must be a number from 0 to 65535, not '8080x'"),
+    ("reverse:shop.test:80", "no URL; write reverse:http|https|tcp|tls|udp|dns://shop.test:80"),
+    ("reverse:http//shop.test", "no URL; write reverse:http|https|tcp|tls|udp|dns://host:port"),
+    ("upstream:proxy:3128", "no URL; write upstream:http|https://proxy:3128"),
     ("reverse:ftp://shop.test", "knows no ftp://; write reverse:http|"),
     ("reverse:http://shop.test/items", "has no path"),
     ("reverse:http://shop.test?x", "has no path"),
@@ -61,7 +72,7 @@ def test_specifications_are_read(spec: str, expected: tuple[str, str, int]) -> N
     ("reverse:tls://db.test:", "has no usual port; write reverse:tls://db.test:port"),
     ("reverse:http://a@", "nothing follows"),
     ("upstream", "needs a destination; write upstream:http://host:port"),
-    ("upstream:socks5://proxy:1080", "knows no socks5://; write upstream:http|https://host:port"),
+    ("upstream:socks5://proxy:1080", "host:port; SOCKS5 proxies are for rules with upstream_proxy"),
 ])
 def test_what_is_wrong_is_said_in_one_line(spec: str, words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)) as caught:
@@ -110,8 +121,8 @@ def test_credentials_of_a_server_are_refused(spec: str) -> None:
 
 @pytest.mark.parametrize(("spec", "transport", "is_proxy"), [
     ("regular", "tcp", True), ("upstream:http://a", "tcp", True), ("socks5", "tcp", True),
-    ("transparent", "tcp", False), ("reverse:http://a", "tcp", False), ("reverse:tls://a:1", "tcp", False), ("reverse:udp://a:1", "udp", False),
-    ("reverse:dns://a", "dns", False), ("dns", "dns", False),
+    ("transparent", "tcp", False), ("reverse:http://a", "tcp", False), ("reverse:tls://a:1", "tcp", False),
+    ("reverse:udp://a:1", "udp", False), ("reverse:dns://a", "dns", False), ("dns", "dns", False),
 ])
 def test_what_a_mode_is(spec: str, transport: str, is_proxy: bool) -> None:
     mode = parse_mode(spec)
