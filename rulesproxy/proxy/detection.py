@@ -37,7 +37,7 @@ async def detect_protocol(session: Session, stream: PeekableStream, scope: Scope
     if scope.tunnel is None or scope.reverse:
         return await _on_listener(session, stream, scope)
     try:
-        prefix = await peek(session, stream, 1, _silence_allowed(session, scope))
+        prefix = await session.watchdog.within(_silence_allowed(session, scope), stream.peek())
     except TimeoutError:
         if session.client.alpn is not None or await _client_speaks_first(session, stream, scope):
             prefix = stream.buffered
@@ -57,7 +57,7 @@ async def _on_listener(session: Session, stream: PeekableStream, scope: Scope) -
     """The proxy port or a reverse proxy for HTTP: the client speaks first, and HTTP, perhaps inside TLS."""
     session.idle = True
     try:
-        prefix = await peek(session, stream, 1, session.core.settings.idle_timeout)
+        prefix = await session.watchdog.within(session.core.settings.idle_timeout, stream.peek())
     except TimeoutError:
         return None
     finally:
@@ -82,10 +82,11 @@ async def _is_http2(session: Session, stream: PeekableStream, prefix: bytes) -> 
         return False
     if session.client.alpn == b"h2":
         return True  # whatever it is, it was agreed on
-    deadline = session.watchdog.now() + session.core.settings.head_timeout
+    watchdog = session.watchdog
+    deadline = watchdog.now() + session.core.settings.head_timeout
     while len(prefix) < len(_PREFACE) and _PREFACE.startswith(prefix):
         try:
-            more = await peek(session, stream, len(prefix) + 1, deadline - session.watchdog.now())
+            more = await watchdog.within(deadline - watchdog.now(), stream.peek(len(prefix) + 1))
         except TimeoutError:
             return False
         if len(more) == len(prefix):
@@ -102,13 +103,14 @@ def _silence_allowed(session: Session, scope: Scope) -> float:
 
 async def _complete(session: Session, stream: PeekableStream, prefix: bytes) -> Protocol | None:
     """Peek until the protocol is certain; None when it does not become so in time."""
-    deadline = session.watchdog.now() + session.core.settings.head_timeout
+    watchdog = session.watchdog
+    deadline = watchdog.now() + session.core.settings.head_timeout
     while prefix:
         protocol = detect(prefix)
         if protocol is not None:
             return protocol
         try:
-            more = await peek(session, stream, len(prefix) + 1, deadline - session.watchdog.now())
+            more = await watchdog.within(deadline - watchdog.now(), stream.peek(len(prefix) + 1))
         except TimeoutError:
             log.info("%s: the client began something in its tunnel and did not go on", session.client.peer)
             return None
@@ -127,7 +129,7 @@ async def _client_speaks_first(session: Session, stream: PeekableStream, scope: 
         # Whatever the client wanted may not need this server at all: rules can answer instead.
         log.info("tunnel to %s:%d, whose client is silent: %s", *scope.relay_destination, exc)
         try:
-            return bool(await peek(session, stream, 1, settings.head_timeout))
+            return bool(await session.watchdog.within(settings.head_timeout, stream.peek()))
         except TimeoutError:
             return False
     peekable = PeekableStream(origin)
@@ -147,19 +149,3 @@ async def _client_speaks_first(session: Session, stream: PeekableStream, scope: 
         await session.core.upstream.close_tunnel(session.client, server, peekable)
         scope.opened = None
     return False
-
-
-async def peek(session: Session, stream: PeekableStream, minimum: int, seconds: float) -> bytes:
-    """What comes next, in so many seconds. Raises TimeoutError, ConnectionClosed."""
-    watchdog = session.watchdog
-    watchdog.arm(seconds)
-    try:
-        return await stream.peek(minimum)
-    except asyncio.CancelledError:
-        if watchdog.caught():
-            raise TimeoutError from None
-        raise
-    finally:
-        watchdog.disarm()
-
-

@@ -132,17 +132,10 @@ class Session:
 
     async def hang(self, stream: Stream) -> None:
         """Say nothing until the client leaves, or the idle limit ends it."""
-        self.watchdog.arm(self.core.settings.idle_timeout)
         try:
-            while await stream.read():
-                pass  # and forget
-        except ConnectionClosed:
+            await self.watchdog.within(self.core.settings.idle_timeout, _read_all(stream))
+        except (ConnectionClosed, TimeoutError):
             return
-        except asyncio.CancelledError:
-            if not self.watchdog.caught():
-                raise
-        finally:
-            self.watchdog.disarm()
 
     def placeholder(self, host: str, port: int) -> Server:
         """What `flow.server_conn` is until a connection is needed: the same object for requests to the same place."""
@@ -175,3 +168,8 @@ class Session:
             self._splice.end_when_quiet()
         asyncio.get_running_loop().call_later(QUIET_SECONDS, self.go_away)
         return True
+
+
+async def _read_all(stream: Stream) -> None:
+    while await stream.read():
+        pass  # and forget

@@ -32,7 +32,6 @@ from rulesproxy.model.socks import Socks5AuthData
 from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import ConnectionClosed
 from rulesproxy.proxy.accept import ask
-from rulesproxy.proxy.detection import peek
 
 if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session
@@ -131,9 +130,10 @@ async def _say_no(stream: PeekableStream, rule: str) -> None:
 
 async def _next(session: Session, stream: PeekableStream, read: Callable[[bytes], tuple[_T, int] | None]) -> _T:
     """The next message of the handshake. Raises SocksError, TimeoutError, ConnectionClosed."""
-    seen, deadline = 0, session.watchdog.now() + session.core.settings.head_timeout
+    watchdog = session.watchdog
+    seen, deadline = 0, watchdog.now() + session.core.settings.head_timeout
     while True:
-        data = await peek(session, stream, seen + 1, deadline - session.watchdog.now())
+        data = await watchdog.within(deadline - watchdog.now(), stream.peek(seen + 1))
         if len(data) == seen:
             raise ConnectionClosed("the client left in its SOCKS handshake")
         found = read(data)

@@ -47,6 +47,21 @@ class Watchdog:
     def disarm(self) -> None:
         self._deadline = inf
 
+    async def within(self, seconds: float, work: Awaitable[_T]) -> _T:
+        """Await what may last that long. Raises TimeoutError, and what `interrupt` gives meanwhile.
+
+        HTTP/1 writes the same out around its reads and writes, which are many.
+        """
+        self.arm(seconds)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if self.caught():
+                raise TimeoutError from None
+            raise
+        finally:
+            self.disarm()
+
     async def wait(self, work: Awaitable[_T]) -> _T:
         """Await what has limits of its own, or none. Raises what `interrupt` gives meanwhile.
 

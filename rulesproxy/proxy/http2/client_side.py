@@ -5,21 +5,20 @@ Ends, resets and slowness concern this stream only; the connection and its other
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from h2.errors import ErrorCodes
 
 from rulesproxy.codecs.http1 import EndOfBody, Framing, FramingKind, ProtocolError, RequestHead, ResponseHead
-from rulesproxy.codecs.http1 import safe_trailers as safe
-from rulesproxy.codecs.http2 import response_block, trailer_block
-from rulesproxy.model.headers import Field, Fields
+from rulesproxy.codecs.http2 import response_block
+from rulesproxy.model.headers import Field
 from rulesproxy.model.http import Response
 from rulesproxy.net.peek import PeekableStream
 from rulesproxy.proxy.framing import Received, outgoing_response_fields
 from rulesproxy.proxy.http2.stream import Http2Stream, StreamFailed
 from rulesproxy.proxy.http2.tunnel import Http2Tunnel
+from rulesproxy.proxy.http2.writer import Http2Writer
 from rulesproxy.proxy.sides import ClientGone
 
 if TYPE_CHECKING:
@@ -28,27 +27,6 @@ if TYPE_CHECKING:
 #: As for HTTP/1: bytes of a sized body that a client must bring in `body_timeout` seconds of waiting for it.
 PROGRESS = 1024
 _HANDSHAKE = frozenset((b"sec-websocket-accept", b"upgrade", b"connection"))
-
-
-class ClientWriter:
-    """A response on its way out (see `MessageWriter`)."""
-
-    __slots__ = ("_block", "_side")
-
-    def __init__(self, side: Http2Client, block: list[Field]) -> None:
-        self._side = side
-        self._block: list[Field] | None = block
-
-    async def send(self, pieces: list[bytes]) -> None:
-        await self._side.write(self._take_block(), pieces)
-
-    async def finish(self, pieces: list[bytes], trailers: Fields) -> None:
-        block = trailer_block(safe(trailers)) if trailers else []
-        await self._side.write(self._take_block(), pieces, block, end=True)
-
-    def _take_block(self) -> list[Field] | None:
-        block, self._block = self._block, None
-        return block
 
 
 class Http2Client:
@@ -98,15 +76,10 @@ class Http2Client:
         if self._owed <= 0 or not self._sized:
             self._owed, self._patience = PROGRESS, self.settings.body_timeout
         begun = reading.now()
-        reading.arm_until(begun + self._patience)
         try:
-            await self.stream.arrival()
-        except asyncio.CancelledError:
-            if reading.caught():
-                raise ProtocolError(408, "the request body stalled") from None
-            raise
-        finally:
-            reading.disarm()
+            await reading.within(self._patience, self.stream.arrival())
+        except TimeoutError:
+            raise ProtocolError(408, "the request body stalled") from None
         self._patience -= reading.now() - begun
 
     def consumed(self) -> None:
@@ -125,12 +98,12 @@ class Http2Client:
     async def interim(self, head: ResponseHead) -> None:
         await self.write(response_block(head.status, head.fields), [])
 
-    def begin(self, response: Response, framing: Framing, received: Received, *, last: bool) -> ClientWriter:
+    def begin(self, response: Response, framing: Framing, received: Received, *, last: bool) -> Http2Writer:
         fields = outgoing_response_fields(self._asked, response, framing, received)
         status = response.status_code
         if self._tunnel and 200 <= status < 300:
             status = 502  # RFC 8441 §5: it would mean that the tunnel is open, and the server did not agree to that
-        return ClientWriter(self, response_block(status, fields))
+        return Http2Writer(response_block(status, fields), self.write)
 
     async def switch(self, response: Response) -> PeekableStream:
         fields = [field for field in response.headers.fields if field[0].lower() not in _HANDSHAKE]
@@ -161,16 +134,11 @@ class Http2Client:
             raise ClientGone(f"the client left before its answer was complete: {exc}") from exc
 
     async def _in_time(self, work: Awaitable[None]) -> None:
-        self.writing.arm(self.settings.body_timeout)
         try:
-            await work
-        except asyncio.CancelledError:
-            if not self.writing.caught():
-                raise
+            await self.writing.within(self.settings.body_timeout, work)
+        except TimeoutError:
             self.stream.reset(ErrorCodes.CANCEL)
             raise ClientGone("the client stopped reading its answer") from None
-        finally:
-            self.writing.disarm()
 
     # --- the end ----------------------------------------------------------------------------------------------
 
@@ -181,15 +149,10 @@ class Http2Client:
             while stream.has_data and isinstance(piece := stream.take(), bytes):
                 limit -= len(piece)
             stream.consumed()
-            reading.arm_until(deadline)
             try:
-                await stream.arrival()
-            except asyncio.CancelledError:
-                if reading.caught():
-                    return
-                raise
-            finally:
-                reading.disarm()
+                await reading.within(deadline - reading.now(), stream.arrival())
+            except TimeoutError:
+                return
 
     def was_cut_off(self) -> bool:
         return self.stream.failure is not None

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError as H2ProtocolError
 
-from rulesproxy.codecs.http1 import EndOfBody, Framing, FramingKind, ProtocolError, ResponseHead, safe_trailers
-from rulesproxy.codecs.http2 import Machine, code_name, parse_response, request_block, trailer_block
+from rulesproxy.codecs.http1 import EndOfBody, Framing, FramingKind, ProtocolError, ResponseHead
+from rulesproxy.codecs.http2 import Machine, code_name, parse_response, request_block
 from rulesproxy.model.connection import Server
-from rulesproxy.model.headers import Field, Fields
+from rulesproxy.model.headers import Field
 from rulesproxy.model.http import Request
 from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import Stream
@@ -27,6 +27,7 @@ from rulesproxy.proxy.framing import Received, outgoing_request_fields
 from rulesproxy.proxy.http2.connection import Http2Connection
 from rulesproxy.proxy.http2.stream import Http2Stream, StreamFailed
 from rulesproxy.proxy.http2.tunnel import Http2Tunnel
+from rulesproxy.proxy.http2.writer import Http2Writer
 from rulesproxy.proxy.settings import Settings
 from rulesproxy.proxy.sides import StaleConnection
 from rulesproxy.proxy.upstream.target import Target, UpstreamError
@@ -145,27 +146,6 @@ class OriginConnection(Http2Connection):
             self.judged.set_result(None)
 
 
-class OriginWriter:
-    """A request on its way out (see `MessageWriter`)."""
-
-    __slots__ = ("_block", "_side")
-
-    def __init__(self, side: Http2Origin, block: list[Field]) -> None:
-        self._side = side
-        self._block: list[Field] | None = block
-
-    async def send(self, pieces: list[bytes]) -> None:
-        await self._side.write(self._take_block(), pieces)
-
-    async def finish(self, pieces: list[bytes], trailers: Fields) -> None:
-        block = trailer_block(safe_trailers(trailers)) if trailers else []
-        await self._side.write(self._take_block(), pieces, block, end=True)
-
-    def _take_block(self) -> list[Field] | None:
-        block, self._block = self._block, None
-        return block
-
-
 class Http2Origin:
     """Made for one exchange and the lease it holds."""
 
@@ -193,12 +173,12 @@ class Http2Origin:
     # --- the request ------------------------------------------------------------------------------------------
 
     def begin(self, request: Request, framing: Framing, received: Received, *, host: str | None, drop_expect: bool,
-              upgrade: bool) -> OriginWriter:
+              upgrade: bool) -> Http2Writer:
         fields = outgoing_request_fields(request, framing, received, host=host, drop_expect=drop_expect,
                                          keep_upgrade=False)
         name = next((value for key, value in fields if key.lower() == b"host"), b"")
         scheme = self.connection.target.scheme
-        return OriginWriter(self, request_block(request.method, scheme, name, request.path, fields))
+        return Http2Writer(request_block(request.method, scheme, name, request.path, fields), self.write)
 
     async def write(self, block: list[Field] | None, pieces: list[bytes], trailers: list[Field] | None = None, *,
                     end: bool = False) -> None:
@@ -230,17 +210,12 @@ class Http2Origin:
             self._opened.set()
 
     async def _in_time(self, work: Awaitable[None], stream: Http2Stream | None) -> None:
-        self.writing.arm(self.settings.body_timeout)
         try:
-            await work
-        except asyncio.CancelledError:
-            if not self.writing.caught():
-                raise
+            await self.writing.within(self.settings.body_timeout, work)
+        except TimeoutError:
             if stream is not None:
                 stream.reset(ErrorCodes.CANCEL)
             raise UpstreamError("the server stopped reading the request", 504) from None
-        finally:
-            self.writing.disarm()
 
     # --- the answer -------------------------------------------------------------------------------------------
 
@@ -286,17 +261,12 @@ class Http2Origin:
             self._stream.consumed()
 
     async def _in_patience(self, work: Awaitable[object], seconds: float) -> None:
-        self.reading.arm(seconds)
         try:
-            await work
-        except asyncio.CancelledError:
-            if not self.reading.caught():
-                raise
+            await self.reading.within(seconds, work)
+        except TimeoutError:
             why = "the server did not go on with its answer" if self.head else (
                 f"the server was silent for {seconds:g} s")
             raise UpstreamError(why, 504, title="Server too slow") from None
-        finally:
-            self.reading.disarm()
 
     def switched(self) -> PeekableStream:
         self.complete = False

@@ -209,7 +209,8 @@ class ServerConnection(Http2Connection):
         client = self._session.client
         asked = Client(peername=client.peername, sockname=client.sockname)
         answer = await admit(verifier, asked, head)
-        client.user = asked.user
+        if asked.user is not None:  # one refused stream says nothing of the others
+            client.user = asked.user
         return answer
 
     async def _refuse_request(self, strand: Session, client: Http2Client, error: ProtocolError) -> None:
