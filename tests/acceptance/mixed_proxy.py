@@ -1,6 +1,6 @@
 """The proxy of the mixed traffic: an `App` in a process of its own that says on request what is alive in it.
 
-Standard input takes a line per question, standard output gives one line of JSON for each: `ports`, `report`, `stop`.
+Standard input takes a line per question, standard output gives one line of JSON for each: `ports`, `report`, `holders CLASS`, `stop`.
 Standard error is the proxy's log.
 """
 
@@ -18,6 +18,7 @@ import threading
 import tracemalloc
 from collections import Counter
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from rulesproxy import logs
@@ -76,8 +77,12 @@ def alive() -> dict[str, int]:
     for thing in gc.get_objects():
         kind = type(thing)
         if kind.__module__.startswith(_MODULES):
-            counts[f"{kind.__module__}.{kind.__qualname__}"] += 1
+            counts[_name(kind)] += 1
     return dict(counts)
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def descriptors() -> dict[str, int]:
@@ -109,7 +114,19 @@ class Control:
 
         threading.Thread(target=read, daemon=True).start()
         while (question := await questions.get()) != "stop":
-            print(json.dumps(self._ports() if question == "ports" else self._report()), flush=True)
+            what, _, name = question.partition(" ")
+            answer = {"ports": self._ports, "report": self._report, "holders": lambda name=name: self._holders(name)}
+            print(json.dumps(answer[what]()), flush=True)
+
+    def _holders(self, name: str) -> list[str]:
+        """What holds one object of a class, a few steps up."""
+        one = next((thing for thing in gc.get_objects() if _name(type(thing)) == name), None)
+        found: list[str] = []
+        while one is not None and len(found) < 12:
+            found.append(f"{_name(type(one))} {str(one)[:200]}")
+            holders = [holder for holder in gc.get_referrers(one) if not isinstance(holder, FrameType)]
+            one = holders[0] if holders else None
+        return found
 
     def _ports(self) -> list[tuple[str, int]]:
         return [(str(mode), address[1]) for mode, address in self._app.listening]

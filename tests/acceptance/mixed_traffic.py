@@ -82,11 +82,11 @@ KINDS: dict[str, tuple[int, Callable[[World, str], Awaitable[None]]]] = {
     "DNS over TCP": (4, raw.dns_tcp),
 }
 
-#: Of these modules nothing may be alive that was not before the traffic, but for what is remembered about servers
-#: (TLS sessions, and that they speak HTTP/1), which is bounded.
+#: Of these modules nothing may be alive that was not before the traffic, but for what is remembered, in bounds: of
+#: servers their TLS sessions and that they speak HTTP/1, of DNS over UDP the last clients.
 _LIVE = ("rulesproxy.model.", "rulesproxy.proxy.", "rulesproxy.net.", "rulesproxy.codecs.", "h2.", "wsproto.")
-_KEPT = frozenset(("rulesproxy.proxy.upstream.target.Target", "rulesproxy.model.policy.NameAnswer",
-                   "rulesproxy.net.sessions._Entry"))
+_KEPT = ("Target", "NameAnswer", "_Entry")
+_CLIENT, _DNS_CLIENTS = "rulesproxy.model.connection.Client", 1024
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,9 @@ class Run:
                       f"off, {seconds:5.1f} s, resident {sample.resident / MIB:6.2f} MiB, "
                       f"{len(self.books.failures)} failures")
         self._judge(self.samples[-1].report)
+        for name in self._left(self.samples[-1].report):
+            if "." in name:
+                self.faults += [f"what holds {name}:", *map("  {}".format, await proxy.ask(f"holders {name}"))]
         assert proxy.process.stdin is not None
         proxy.process.stdin.write(b"stop\n")
         self.fired = Counter((await proxy.told())["fired"])
@@ -218,7 +221,9 @@ class Run:
     def _left(self, report: dict[str, Any]) -> dict[str, int]:
         """What there is more of than before the traffic."""
         objects = {name: count - self._base["objects"].get(name, 0) for name, count in report["objects"].items()
-                   if name.startswith(_LIVE) and name not in _KEPT}
+                   if name.startswith(_LIVE) and name.rpartition(".")[2] not in _KEPT}
+        if objects.get(_CLIENT, 0) <= _DNS_CLIENTS:
+            objects.pop(_CLIENT, None)
         objects["tasks"] = report["tasks"] - self._base["tasks"]
         objects["sessions"] = report["sessions"]
         for kind in report["descriptors"]:
