@@ -130,10 +130,7 @@ class Answer:
     async def _send(self, response: Response) -> None:
         framing = whole_response_framing(self._asked, response)
         writer = self._begin(response, framing)
-        if framing.kind is FramingKind.NONE:
-            await writer.finish([], ())
-        else:
-            await send_whole(writer, response)
+        await send_whole(writer, response, framing)
 
     def _begin(self, response: Response, framing: Framing, received: Received = NOTHING_RECEIVED) -> MessageWriter:
         if framing.kind is FramingKind.UNTIL_CLOSE or self._session.ending:

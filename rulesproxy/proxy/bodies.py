@@ -7,8 +7,8 @@ stream is on its way when it arrives, and a slow reader holds up the source.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from typing import Any, NamedTuple
 
 from rulesproxy.codecs.http1 import EndOfBody, Framing, FramingKind
 from rulesproxy.model.flow import HTTPFlow
@@ -149,10 +149,13 @@ class Pump:
         await self._writer.finish(self._pending, trailers.fields if trailers is not None else ())
 
 
-async def send_whole(writer: MessageWriter, message: Message) -> None:
-    """Send a message with the body it has in memory, and its trailers."""
+def send_whole(writer: MessageWriter, message: Message, framing: Framing) -> Coroutine[Any, Any, None]:
+    """To be awaited: send a message with the body it has in memory, and its trailers, if `framing` has room for them.
+    """
     body, trailers = message.raw_content, message.trailers
-    await writer.finish([body] if body else [], trailers.fields if trailers is not None else ())
+    if framing.kind is FramingKind.NONE:
+        return writer.finish([], ())
+    return writer.finish([body] if body else [], trailers.fields if trailers is not None else ())
 
 
 def transformed(transform: StreamCallable, piece: bytes) -> bytes:

@@ -219,7 +219,7 @@ class Exchange:
             fresh = True
 
     async def _send_request(self, origin: OriginSide) -> None:
-        request = self._flow.request
+        flow, request = self._flow, self._flow.request
         whole = request.raw_content is not None
         if whole:
             framing = whole_request_framing(request)
@@ -229,11 +229,11 @@ class Exchange:
             offer_what_we_read(self._flow, self._core.addons)
         writer = origin.begin(
             request, framing, self._head,
-            host=self._host_header(),
+            host=self._host_header() if flow.route is not None or self._scope.reverse else None,
             drop_expect=self._head.expect_continue and (whole or self._flow.body_overflow is not None),
             upgrade=self._upgrade)
         if whole:
-            await send_whole(writer, request)
+            await send_whole(writer, request, framing)
             return
         pump = Pump(self._flow, request, writer)
         pump.add(self._too_large)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from rulesproxy.codecs.http1 import FramingKind, Identity, ProtocolError, RequestHead
+from rulesproxy.codecs.http1 import Identity, ProtocolError, RequestHead
 from rulesproxy.model.http import Request, Response
 from rulesproxy.model.pages import error_response
 from rulesproxy.proxy.bodies import send_whole
@@ -29,10 +29,7 @@ async def send_page(session: Session, client: ClientSide, head: RequestHead | No
     framing = whole_response_framing(head or UNREADABLE, page)
     keep_alive = head is not None and head.keep_alive and client.body_complete and not session.ending
     writer = client.begin(page, framing, NOTHING_RECEIVED, last=not keep_alive)
-    if framing.kind is FramingKind.NONE:
-        await writer.finish([], ())
-    else:
-        await send_whole(writer, page)
+    await send_whole(writer, page, framing)
     return keep_alive
 
 

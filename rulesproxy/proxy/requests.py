@@ -6,7 +6,8 @@ what must not go anywhere, from the proxy itself.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 from rulesproxy.codecs.http1 import Identity, RequestHead, without_named
 from rulesproxy.model.flow import HTTPFlow
@@ -23,16 +24,16 @@ if TYPE_CHECKING:
     from rulesproxy.proxy.session import Session
 
 
-async def serve_request(session: Session, client: ClientSide, scope: Scope, head: RequestHead,
-                        target: Identity) -> bool:
-    """True if the connection can carry another request."""
+def serve_request(session: Session, client: ClientSide, scope: Scope, head: RequestHead,
+                  target: Identity) -> Coroutine[Any, Any, bool]:
+    """To be awaited; True then if the connection can carry another request."""
     request = _request(scope, head, target)
     page = own_answer(session, scope, target, request)
     if page is not None:
-        return await send_page(session, client, head, page)
+        return send_page(session, client, head, page)
     flow = HTTPFlow(session.client, session.placeholder(request.host, request.port))
     flow.request = request
-    return await Exchange(session, client, scope, head, flow).run()
+    return Exchange(session, client, scope, head, flow).run()
 
 
 def _request(scope: Scope, head: RequestHead, target: Identity) -> Request:

@@ -22,7 +22,7 @@ class Http1Writer:
         await self._write(self._encoded(pieces))
 
     async def finish(self, pieces: list[bytes], trailers: Fields) -> None:
-        data = self._encoded(pieces)
+        data = self._encoded(pieces) if pieces else self._first
         if self._framing.kind is FramingKind.CHUNKED:
             data += encode_last_chunk(safe_trailers(trailers) if trailers else ())
         if data:

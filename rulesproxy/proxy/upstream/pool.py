@@ -83,11 +83,21 @@ class UpstreamPool:
         client = flow.client_conn
         if target.via is not None or not is_ip(target.host):
             target = self._connector.placed(client, target)
-        if HTTP2 in target.alpn and _asks_to_bind(flow):
+        if HTTP2 in target.alpn:
+            return await self._acquire_either(flow, target, fresh)
+        found = None if fresh else self._take(target, client)
+        if found is None:
+            return await self._open(flow, target)
+        flow.server_conn = found.server
+        return found
+
+    async def _acquire_either(self, flow: HTTPFlow, target: Target, fresh: bool) -> UpstreamConnection:
+        """The same where HTTP/2 is as welcome as HTTP/1."""
+        client = flow.client_conn
+        if _asks_to_bind(flow):
             self._bound.add(client)
         while True:
-            if HTTP2 in target.alpn:
-                target = self._shared.demoted(target)
+            target = self._shared.demoted(target)
             if not fresh:
                 found = self._find(target, client)
                 if found is not None:
