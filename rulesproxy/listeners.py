@@ -33,6 +33,8 @@ def listeners(options: ProxyOptions) -> list[Mode]:
         raise OptionsError(str(exc)) from None
     if all(mode.name == "dns" for mode in modes):
         modes.insert(0, parse_mode("regular"))
+    if options.upstream_auth and not any(mode.name == "upstream" for mode in modes):
+        log.warning("upstream_auth is not used: no mode is upstream, and the proxies of rules have their own auth")
     for mode in modes:
         if options.proxy_auth and not mode.is_proxy:
             log.warning("%s: proxy_auth does not hold here: clients do not know that they speak to a proxy", mode)

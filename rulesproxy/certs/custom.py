@@ -60,6 +60,9 @@ class CustomCertificates:
     def __init__(self, specs: Iterable[str] = ()) -> None:
         self._entries = sorted(map(_parse, specs), key=lambda entry: entry.rank)
         for entry in self._entries:
+            if entry.pattern == "*" and not entry.path.exists():  # most likely a pattern that went wrong
+                raise CertificateError(f"cannot read {entry.path}: no such file; write HOST=FILE, *.NAME=FILE, "
+                                       "**.NAME=FILE or FILE")
             load_chain(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), entry.path)
 
     def find(self, host: str) -> CustomCertificate | None:

@@ -83,6 +83,8 @@ def read_greeting(data: bytes) -> tuple[Greeting, int] | None:
     if data[:1] not in (b"", b"\x05"):
         if data[0] == 4:
             raise SocksError("SOCKS4, which is not served; configure SOCKS5")
+        if data[:1].isalpha() and data.isascii():
+            raise SocksError("not SOCKS5 but HTTP, it seems; configure socks5:// as the proxy's scheme")
         raise SocksError("not SOCKS5")
     if len(data) < 2 or len(data) < (end := 2 + data[1]):
         return None

@@ -53,6 +53,12 @@ def test_names_are_canonical(tmp_path: Path) -> None:
         CustomCertificates([f"a b={file}"])
 
 
+@pytest.mark.parametrize("spec", ["a.test:{}", "*.test", "no-such.pem"])
+def test_a_pattern_without_its_equals_sign_is_told_what_to_write(tmp_path: Path, spec: str) -> None:
+    with pytest.raises(CertificateError, match=r"no such file; write HOST=FILE, \*\.NAME=FILE"):
+        CustomCertificates([spec.format(OriginCA(tmp_path).leaf("a.test"))])
+
+
 def test_expired_ones_are_told(tmp_path: Path) -> None:
     ca = OriginCA(tmp_path)
     good, old = ca.leaf("a.test"), ca.leaf("b.test", from_days=-9, until_days=-1)

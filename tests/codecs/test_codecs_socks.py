@@ -73,7 +73,7 @@ def test_every_prefix_waits_and_what_follows_is_left(read: Any, data: bytes) -> 
 
 @pytest.mark.parametrize(("read", "data", "words", "answer"), [
     (read_greeting, b"\x04\x01\x00\x50\x7f\x00\x00\x01\x00", "SOCKS4", b""),
-    (read_greeting, b"GET / HTTP/1.1\r\n", "not SOCKS5", b""),
+    (read_greeting, b"GET / HTTP/1.1\r\n", "HTTP, it seems; configure socks5://", b""),
     (read_greeting, b"\x16\x03\x01", "not SOCKS5", b""),
     (read_credentials, b"\x05\x01\x00", "no user and password", b"\x01\x01"),
     (read_request, b"\x04\x01\x00", "no SOCKS5 request", b"\x05\x01"),

@@ -182,6 +182,13 @@ async def test_reverse_modes_ask_nobody(make_app: Any, caplog: pytest.LogCapture
     assert sum("proxy_auth does not hold here" in record.getMessage() for record in caplog.records) == 1
 
 
+@pytest.mark.parametrize(("mode", "said"), [("regular@127.0.0.1:0", 1), ("upstream:http://127.0.0.1:9@127.0.0.1:0", 0)])
+async def test_a_password_that_nobody_is_told_is_said(make_app: Any, caplog: pytest.LogCaptureFixture, mode: str,
+                                                      said: int) -> None:
+    await make_app("  - {name: x, match: {host: x.test}, action: {block: true}}\n", mode=(mode,), upstream_auth="a:b")
+    assert sum("upstream_auth is not used" in record.getMessage() for record in caplog.records) == said
+
+
 async def test_users_of_a_file_and_a_change_of_mind(make_app: Any, tmp_path: Path) -> None:
     users = tmp_path / "users"
     users.write_text("me:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")
