@@ -315,6 +315,12 @@ class TLSStream:
         self._plain.clear()
 
 
+def told_alert(message: str) -> str:
+    """The alert that the message of an error from here tells of, in words; empty for none. Errors of what lies above
+    quote it: in TLS 1.3 a server judges its client's certificate after the handshake (RFC 8446 §4.4.2.4)."""
+    return message.rpartition(_REFUSED)[2] if _REFUSED in message else ""
+
+
 def _reason(exc: ssl.SSLError) -> str:
     """`tlsv1 alert unknown ca` and the like, in words."""
     reason = (exc.reason or "").upper()
@@ -322,7 +328,7 @@ def _reason(exc: ssl.SSLError) -> str:
         return _REASONS[reason]
     alert = _alert(reason)
     if alert:
-        return f"the peer refused with the TLS alert: {alert}"
+        return f"{_REFUSED}{alert}"
     return f"TLS error: {_words(reason) if reason else exc}"
 
 
@@ -334,11 +340,15 @@ def _alert(reason: str) -> str:
     return ""
 
 
+NO_CERTIFICATE = "the peer showed no certificate"
+NO_VERSION = "the peer offers no TLS version that is allowed here"
+_REFUSED = "the peer refused with the TLS alert: "
 _REASONS = {
     "WRONG_VERSION_NUMBER": "the peer does not speak TLS",
     "HTTP_REQUEST": "the peer does not speak TLS: it sent an HTTP request",
     "HTTPS_PROXY_REQUEST": "the peer does not speak TLS: it sent an HTTP CONNECT request",
-    "UNSUPPORTED_PROTOCOL": "the peer offers no TLS version that is allowed here",
+    "UNSUPPORTED_PROTOCOL": NO_VERSION,
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": NO_CERTIFICATE,
     "NO_SHARED_CIPHER": "no cipher suite in common",
     "NO_SUITABLE_SIGNATURE_ALGORITHM": "no signature algorithm in common",
     "NO_SUITABLE_KEY_SHARE": "no key exchange group in common",

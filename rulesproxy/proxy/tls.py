@@ -23,7 +23,7 @@ from rulesproxy.model.policy import TlsDecision, TlsVerdict
 from rulesproxy.model.tls import ClientHello, ClientHelloData, TlsData, Tunnel
 from rulesproxy.net.peek import PeekableStream
 from rulesproxy.net.stream import ConnectionClosed
-from rulesproxy.net.tls import TLSError, TLSStream
+from rulesproxy.net.tls import NO_CERTIFICATE, NO_VERSION, TLSError, TLSStream
 from rulesproxy.proxy.failures import sent_by
 from rulesproxy.proxy.grant import Way
 from rulesproxy.proxy.pinned import refuses_certificate
@@ -233,7 +233,7 @@ async def _handshake(session: Session, stream: PeekableStream, name: str, hello:
             await core.addons.fire(TlsFailedClientHook(data))
         if not isinstance(exc, TLSError | ConnectionClosed):
             raise
-        log.warning("TLS to %s: %s. Does the client trust this proxy's CA?", name, exc)
+        log.warning("%s: TLS to %s: %s.%s", client.peer, name, exc, _advice(exc))
         if refuses_certificate(exc) and _can_pass_through(session, data):
             core.pinned.refused(client.ip, name)
         return None
@@ -241,6 +241,17 @@ async def _handshake(session: Session, stream: PeekableStream, name: str, hello:
     if core.addons.active(TlsEstablishedClientHook):
         await core.addons.fire(TlsEstablishedClientHook(data))
     return inner
+
+
+def _advice(exc: TLSError | ConnectionClosed) -> str:
+    """Where to look first when a handshake with a client failed."""
+    if isinstance(exc, TLSError) and exc.verify_message:
+        return " Is the client's certificate signed by an authority in client_ca?"
+    if str(exc) == NO_CERTIFICATE:
+        return " request_client_cert=required wants one."
+    if str(exc) == NO_VERSION:
+        return " See tls_version_client_min."
+    return " Does the client trust this proxy's CA?" if refuses_certificate(exc) else ""
 
 
 def _note_offers(client: Client, hello: ClientHello) -> None:

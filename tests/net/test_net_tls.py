@@ -200,7 +200,7 @@ class TestEnds:
         one, other = memory_pair()
         answering = asyncio.create_task(TLSStream.server(other, demanding))
         client = await TLSStream.client(one, client_context(verify=False, alpn=()), "host.example")
-        with pytest.raises(TLSError, match="peer did not return a certificate"):
+        with pytest.raises(TLSError, match="peer showed no certificate"):
             await answering
         with pytest.raises(ConnectionClosed, match="TLS alert: certificate required"):
             await client.read()

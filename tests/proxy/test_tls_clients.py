@@ -231,6 +231,29 @@ async def test_certificates_of_clients(make_proxy: MakeProxy, origin_ca: OriginC
         assert not facts.established
 
 
+@pytest.mark.parametrize(("kind", "said"), [
+    ("distrusts", "unknown ca. Does the client trust this proxy's CA?"),
+    ("none", "the peer showed no certificate. request_client_cert=required wants one."),
+    ("stranger", "Is the client's certificate signed by an authority in client_ca?"),
+    ("old", "the peer offers no TLS version that is allowed here. See tls_version_client_min."),
+])
+async def test_a_failed_handshake_says_where_to_look(make_proxy: MakeProxy, origin_ca: OriginCA, tmp_path: Path,
+                                                     kind: str, said: str, caplog: pytest.LogCaptureFixture) -> None:
+    facts = Facts()
+    proxy = await make_proxy(facts, request_client_cert="required", client_ca=str(origin_ca.pem),
+                             tls_version_client_min="TLS1_3")
+    context = ssl.create_default_context() if kind == "distrusts" else trusting(proxy)
+    if kind == "stranger":
+        context.load_cert_chain(OriginCA(tmp_path).leaf("ada", flaw="client"))
+    if kind == "old":
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await shake(proxy, context, "shop.test")
+    assert await until(lambda: "TLS to shop.test" in caplog.text)
+    [line] = [record.getMessage() for record in caplog.records if "TLS to shop.test" in record.getMessage()]
+    assert line.startswith("127.0.0.1:") and line.endswith(said)
+
+
 # --- versions ---------------------------------------------------------------------------------------------------
 
 

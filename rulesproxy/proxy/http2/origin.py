@@ -100,7 +100,8 @@ class OriginConnection(Http2Connection):
     def open(self, block: list[Field], *, end: bool) -> Http2Stream:
         """A stream with its request head. Raises StreamFailed, having sent nothing."""
         if self.going_away:
-            raise StreamFailed("the server takes no more requests on this connection", unseen=True)
+            why = self.reason if self.over else "the server takes no more requests on this connection"
+            raise StreamFailed(why, unseen=True)
         stream = Http2Stream(self, self.machine.get_next_available_stream_id())
         try:
             stream.send_block(block, end=end)

@@ -146,20 +146,31 @@ def _tls_error(exc: TLSError | ConnectionClosed, message: str, target: Target) -
     if isinstance(exc, TLSError) and exc.verify_message:
         return UpstreamError(message, title="The server's certificate is not trusted",
                              hint=advice(judge(exc.verify_code), target.server_name))
-    return UpstreamError(message, failure_status(exc), title="TLS with the server failed", hint=_hint(exc))
+    return UpstreamError(message, failure_status(exc), title=TLS_FAILED, hint=_hint(exc))
 
 
 def _hint(exc: OSError) -> str:
     """What to do about a handshake that failed for another reason than the certificate."""
     if isinstance(exc, TLSError):
-        if exc.alert in _CERTIFICATE_WANTED:
-            return _SHOW_ONE
-        return _ALLOW_OLDER if "protocol" in str(exc) or "version" in str(exc) else ""
+        return certificate_hint(exc.alert) or (_ALLOW_OLDER if "protocol" in str(exc) or "version" in str(exc) else "")
     return f"It gave no reason. {_ALLOW_OLDER} {_SHOW_ONE}"
 
 
+def certificate_hint(alert: str) -> str:
+    """What to do about an alert of a server that is about the client's certificate, which is ours; empty for others."""
+    if alert in _CERTIFICATE_WANTED:
+        return _SHOW_ONE
+    return _SHOW_ANOTHER if alert in _CERTIFICATE_REFUSED else ""
+
+
+TLS_FAILED = "TLS with the server failed"
 _ALLOW_OLDER = ("The server may speak only TLS that is older than allowed here: see --set "
                 "tls_version_server_min=VERSION, or `tls: {min_version: TLS1}` on a rule for this host.")
-_SHOW_ONE = "The server may want a certificate of its clients: see --set client_certs=PLACE."
+_SHOW_ONE = ("The server may want a certificate of its clients: see --set client_certs=PLACE, or `tls: {client_cert: "
+             "FILE}` on a rule for this host.")
+_SHOW_ANOTHER = ("The server does not accept the certificate it was shown: see `client_cert` on the rule for this "
+                 "host, or --set client_certs=PLACE.")
 _NOTHING_WANTED = TlsDemands()
 _CERTIFICATE_WANTED = ("certificate required", "handshake failure", "bad certificate")
+_CERTIFICATE_REFUSED = ("unknown ca", "certificate unknown", "certificate expired", "certificate revoked",
+                        "unsupported certificate", "decrypt error")
