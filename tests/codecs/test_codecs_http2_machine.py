@@ -153,5 +153,5 @@ def test_abuse_adds_up_and_is_forgiven() -> None:
     abuse.at(1000.0)
     assert abuse.score == 0.0
     abuse.charge(10.0)
-    abuse.moved(1 << 20)
+    abuse.sent(1 << 20, whole=False)
     assert abuse.score == 0.0

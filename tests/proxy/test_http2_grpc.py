@@ -25,7 +25,7 @@ SECONDS = 30.0
 EXPECTED = {
     "unary": "olleh", "trailers": {"x-trailer": "yes"}, "fail": ["FAILED_PRECONDITION", "not today: ünicode"],
     "missing": "UNIMPLEMENTED", "many": list(range(50)), "collect": "a,b,c",
-    "talk": ["re: one", "re: two", "re: three"], "large": 3_000_000, "together": 100,
+    "talk": ["re: one", "re: two", "re: three"], "large": 3_000_000, "together": 100, "chat": 1500,
 }
 
 

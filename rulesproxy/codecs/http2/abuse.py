@@ -27,6 +27,10 @@ LIMIT = 500.0
 PER_SECOND = 20.0
 PER_EXCHANGE = 1.0
 PER_BYTE = 1 / 2048
+#: Also for each frame of data, however small: conversations of many small messages (gRPC) come with a PING for each
+#: that is sent, and with a WINDOW_UPDATE for the stream and one for the connection for each that is received.
+PER_RECEIVED = 1.0
+PER_SENT = 2.0
 
 _COSTS: dict[type[Frame], float] = {
     SettingsFrame: 2.0, PingFrame: 1.0, PriorityFrame: 1.0, RstStreamFrame: 1.0, ExtensionFrame: 1.0,
@@ -53,7 +57,7 @@ class Abuse:
         """Raises DenialOfServiceError, which h2 turns into the GOAWAY."""
         if isinstance(frame, DataFrame):
             if frame.data:
-                self.moved(len(frame.data))
+                self.forgive(PER_RECEIVED + len(frame.data) * PER_BYTE)
             elif "END_STREAM" not in frame.flags:
                 self.charge(1.0)
         elif isinstance(frame, HeadersFrame):
@@ -65,7 +69,7 @@ class Abuse:
     def late(self, size: int) -> None:
         """Data came for a closed stream. Raises DenialOfServiceError."""
         if size < _LATE:
-            self.charge(1.0)
+            self.charge(1.0 + PER_RECEIVED)  # what `received` has forgiven
 
     def charge(self, points: float) -> None:
         """Raises DenialOfServiceError."""
@@ -73,8 +77,9 @@ class Abuse:
         if self.score > LIMIT:
             raise DenialOfServiceError("too many frames without a purpose")
 
-    def moved(self, size: int) -> None:
-        self.forgive(size * PER_BYTE)
+    def sent(self, size: int, *, whole: bool) -> None:
+        """Data was sent; not `whole`, it was as much as a window allowed, and tiny windows are a way to cause work."""
+        self.forgive(size * PER_BYTE + (PER_SENT if whole else 0.0))
 
     def forgive(self, points: float) -> None:
         self.score = max(0.0, self.score - points)

@@ -183,10 +183,11 @@ class Http2Connection:
         """No more than the windows and `Outbox.share` allow. Raises StreamFailed."""
         size = len(data)
         try:
+            whole = size < self.machine.local_flow_control_window(stream.id)
             self.machine.send_data(stream.id, data, end_stream=end)
         except H2Error as exc:
             raise StreamFailed(f"nothing can be sent any more: {exc}", remote=False) from exc
-        self.machine.abuse.moved(size)
+        self.machine.abuse.sent(size, whole=whole)
         self.out.queued(size + _FRAME_HEAD)
         self.out.grant()
 
