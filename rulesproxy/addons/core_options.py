@@ -135,12 +135,13 @@ class ProxyOptions(Options):
                  "What to show to servers that ask for a certificate: a PEM file with certificate and key for all of "
                  "them, or a folder with a HOST.pem for each. A rule's `tls: {client_cert: FILE}` comes first.")
         self.add("certs", _STRINGS, (),
-                 "Certificates to show to clients instead of those made here: `[PATTERN=]FILE`, where the PEM file holds "
-                 "certificate, chain and key, and the pattern is a host, `*.NAME`, `**.NAME` or, if left out, every "
-                 "host. A changed file is noticed.")
+                 "Certificates to show to clients instead of those made here: `[PATTERN=]FILE`, where the PEM file "
+                 "holds certificate, chain and key, and the pattern is a host, `*.NAME`, `**.NAME` or, if left out, "
+                 "every host. A changed file is noticed.")
         self.add("request_client_cert", str, "no",
-                 "Whether clients are asked for a certificate inside a tunnel: `no`, `optional` (one that is shown must "
-                 "be good) or `required`.", ("no", "optional", "required"))
+                 "Whether clients are asked for a certificate in TLS that ends here: `no`, `optional` (one that is "
+                 "shown must be good) or `required`. Plain HTTP and tunnels that are relayed do not ask for any.",
+                 ("no", "optional", "required"))
         self.add("client_ca", _OPTIONAL, None, "A PEM file with the authorities for certificates of clients.")
 
     def _declare_limits(self) -> None:

@@ -9,6 +9,16 @@ from typing import Any, Protocol
 from rulesproxy.addons.errors import OptionsError
 from rulesproxy.addons.option_types import OptionSpec, is_list, known_type
 
+#: What other proxies call an option, or do in one, and what does it here.
+_ELSEWHERE = {
+    "ssl_insecure": "verify_upstream=false", "insecure": "verify_upstream=false", "proxyauth": "proxy_auth",
+    "upstream_proxy_auth": "upstream_auth", "block_global": "allow_remote", "listen_host": "--listen HOST:PORT",
+    "listen_port": "--listen HOST:PORT", "ssl_verify_upstream_trusted_ca": "upstream_ca",
+    "dns_name_servers": "resolvers", "ignore_hosts": "a rule with tls: passthrough",
+    "allow_hosts": "decrypt=named, and rules that name hosts", "stream_large_bodies": "rule_body_limit",
+    "scripts": "-s FILE.py",
+}  # fmt: skip
+
 
 class Configure(Protocol):
     """Tells every addon that options changed.
@@ -104,6 +114,8 @@ class Options:
     def _hint(self, name: str) -> str:
         if name in ("listen", "dns") and "mode" in self._specs:  # as the command line calls it
             return f'; did you mean "mode: [{"dns" if name == "dns" else "regular"}@HOST:PORT]"?'
+        if name in _ELSEWHERE and "mode" in self._specs:
+            return f"; did you mean {_ELSEWHERE[name]}?"
         near = difflib.get_close_matches(name, self._specs, n=1)
         return f'; did you mean "{near[0]}"?' if near else ""
 

@@ -26,7 +26,9 @@ def run(args: argparse.Namespace) -> int:
         })  # fmt: skip
     else:
         sys.stdout.write(program.build.render(color=sys.stdout.isatty()))
-        rules, files = count(len(program.build.rules), "rule"), count(len(program.build.files), "file")
+        files = count(len(program.build.files), "file")
         errors, warnings = count(report.error_count, "error"), count(len(report.warnings), "warning")
-        sys.stdout.write(f"{rules} in {files}: {errors}, {warnings}\n")
+        # A rule with errors may not be there to be counted.
+        what = files if report.has_errors else f"{count(len(program.build.rules), 'rule')} in {files}"
+        sys.stdout.write(f"{what}: {errors}, {warnings}\n")
     return 1 if report.has_errors else 0

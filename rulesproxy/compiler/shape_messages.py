@@ -180,7 +180,20 @@ def _wrong_value(error: ValidationError, node: Node, name: str, report: Report) 
                      help=f"write {node.text} without quotes" if unquoted else
                      did_you_mean(node.text, [str(choice) for choice in choices if choice is not None]))
     else:
-        report.error(node, f"{name} must be {wanted}, not {describe(node)}", help=_quote_help(node, types))
+        report.error(node, f"{name} must be {wanted}, not {describe(node)}",
+                     help=_quote_help(node, types) or _keys_help(node, error))
+
+
+def _keys_help(node: Node, error: ValidationError) -> str:
+    """For a text where a mapping belongs: what that has."""
+    if not isinstance(node, Scalar):
+        return ""
+    for found in (error, *(error.context or ())):
+        schema: Any = found.schema
+        keys = list(schema.get("properties", ())) if isinstance(schema, dict) else []
+        if 0 < len(keys) <= _MOST_CHOICES:
+            return f"its keys: {', '.join(keys)}"
+    return ""
 
 
 def _quote_help(node: Node, types: list[str]) -> str:

@@ -71,6 +71,17 @@ def test_an_unknown_name_gets_the_nearest_known_one() -> None:
     assert not hasattr(options, "cuont")
 
 
+@pytest.mark.parametrize(("name", "ours"), [
+    ("ssl_insecure", "verify_upstream=false"), ("proxyauth", "proxy_auth"),
+    ("ignore_hosts", "a rule with tls: passthrough"),
+])
+def test_words_of_other_proxies_are_known(name: str, ours: str) -> None:
+    options = ProxyOptions()
+    options.set([f"{name}=x"])
+    with pytest.raises(OptionsError, match=rf'unknown option "{name}"; did you mean {ours}\?'):
+        options.check_deferred()
+
+
 @pytest.mark.parametrize(("name", "mode"), [("listen", "regular"), ("dns", "dns")])
 def test_listeners_are_options_by_another_name_than_on_the_command_line(name: str, mode: str) -> None:
     options = ProxyOptions()

@@ -96,7 +96,7 @@ def test_check_shows_the_place_and_the_way_out(here: Path, capsys: Output) -> No
     assert "bad.yaml:4:13: error:" in text
     assert 'did you mean "host"?' in text
     assert "    match: {hots: x.test}\n" in text
-    assert text.endswith("1 error, 0 warnings\n")
+    assert text.endswith("\n1 file: 1 error, 0 warnings\n")
 
 
 def test_warnings_alone_are_no_failure(here: Path, capsys: Output) -> None:
