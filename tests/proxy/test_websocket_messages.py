@@ -176,6 +176,27 @@ async def test_what_a_handler_injects_follows_the_message_in_hand(make_proxy: Ma
     assert len(proxy.recorder.arguments("update")) == 4
 
 
+async def test_thousands_of_tiny_messages_leave_others_their_turn(make_proxy: MakeProxy) -> None:
+    turns = 0
+    seen: list[int] = []
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    proxy = await make_proxy(Watcher(lambda flow, message: seen.append(turns)))
+    async with run_echo() as port, raw_client(proxy, port) as client:
+        other = asyncio.create_task(others())
+        try:
+            await client.send(frame(TEXT, b"x") * 6000)
+            assert await until(lambda: len(seen) == 12_000, 20)
+        finally:
+            other.cancel()
+    assert max(seen.count(turn) for turn in set(seen)) <= 3 * 64
+
+
 async def test_injecting_and_closing_from_outside(make_proxy: MakeProxy) -> None:
     flows: list[HTTPFlow] = []
 

@@ -55,6 +55,8 @@ log = logging.getLogger("rulesproxy")
 #: How long one side may take to answer a Close of the other, and how long both may take to answer ours.
 ANSWER_SECONDS = 10.0
 GOODBYE_SECONDS = 2.0
+#: One read can hold thousands of tiny frames; after so many of them others have their turn.
+AT_A_TIME = 64
 
 _NORMAL, _GOING_AWAY, _ABNORMAL, _INTERNAL_ERROR = 1000, 1001, 1006, 1011
 
@@ -179,9 +181,14 @@ class WebSocket(Splice):
     # --- what arrives -----------------------------------------------------------------------------------------
 
     async def _pass_on(self, source: Side, sink: Side) -> None:
+        left = AT_A_TIME
         try:
             while (event := await source.next_event()) is not None:
                 self._last = self._loop.time()
+                left -= 1
+                if not left:
+                    left = AT_A_TIME
+                    await asyncio.sleep(0)
                 if not self._over.done():
                     await self._take(event, source, sink)
                 elif isinstance(event, Close):
