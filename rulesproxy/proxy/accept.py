@@ -1,4 +1,4 @@
-"""How a connection begins on a listener that is no plain HTTP proxy: reverse, transparent and upstream modes.
+"""How a connection begins, by its listener's mode: regular, upstream, reverse, transparent. (SOCKS is in socks.py.)
 
 In: a connection just accepted, and the mode of its listener. Out: the connection served, with a `Scope` that says
 where it leads. Where that is known when it is accepted, connect rules are asked then, as for a CONNECT; no hook fires
@@ -36,6 +36,11 @@ log = logging.getLogger("rulesproxy")
 
 #: How long a refused client may take to show what it speaks, so that it can be told in its own protocol.
 _LISTEN_SECONDS = 1.0
+
+
+async def serve_regular(session: Session, stream: PeekableStream, mode: Mode) -> None:
+    """The proxy port."""
+    await session.serve(stream, Scope())
 
 
 async def serve_upstream(session: Session, stream: PeekableStream, mode: Mode) -> None:

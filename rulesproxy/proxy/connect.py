@@ -70,15 +70,9 @@ async def open_tunnel(session: Session, client: ClientSide, head: RequestHead, i
     flow = HTTPFlow(session.client, Server((host, port)))
     flow.request = Request("CONNECT", "", host, port, "", Headers(head.fields), b"", head.version,
                            f"{host_for_url(host)}:{port}")
-    if host == VIRTUAL_HOST:
-        await send_page(session, client, head, error_response(
-            403, "Not available over TLS", f"{VIRTUAL_HOST} is answered by the proxy itself.", request=flow.request,
-            hint=f"Open http://{VIRTUAL_HOST}/ instead."))
-        return None
-    if session.depth >= _DEEPEST:
-        log.warning("%s: CONNECT %s: refused: the tunnels are too deep", session.client.peer, flow.request.authority)
-        await send_page(session, client, head, error_response(
-            403, "Too many tunnels", f"This would be a tunnel in {_DEEPEST} others.", request=flow.request))
+    page = _own_answer(session, flow.request)
+    if page is not None:
+        await send_page(session, client, head, page)
         return None
     addons = session.core.addons
     if addons.active(HttpConnectHook):
@@ -110,6 +104,19 @@ async def open_tunnel(session: Session, client: ClientSide, head: RequestHead, i
                                       flow.via if flow.via is not None and flow.via.rule else None))
     return stream, Scope(tunnel=tunnel, destination=(flow.request.host, flow.request.port),
                          way=Way(flow.route, flow.via), via=via)
+
+
+def _own_answer(session: Session, request: Request) -> Response | None:
+    """The answer to a CONNECT that no hook sees; None for a proper one."""
+    if request.host == VIRTUAL_HOST:
+        return error_response(
+            403, "Not available over TLS", f"{VIRTUAL_HOST} is answered by the proxy itself.", request=request,
+            hint=f"Open http://{VIRTUAL_HOST}/ instead.")
+    if session.depth >= _DEEPEST:
+        log.warning("%s: CONNECT %s: refused: the tunnels are too deep", session.client.peer, request.authority)
+        return error_response(
+            403, "Too many tunnels", f"This would be a tunnel in {_DEEPEST} others.", request=request)
+    return None
 
 
 def _success(response: Response) -> bool:

@@ -16,7 +16,7 @@ from rulesproxy.model.pages import error_response
 from rulesproxy.net.descriptors import Room, make_room
 from rulesproxy.net.resolve import Resolver
 from rulesproxy.net.tcp import Listener, TCPStream, listen
-from rulesproxy.proxy.accept import serve_reverse, serve_transparent, serve_upstream
+from rulesproxy.proxy.accept import serve_regular, serve_reverse, serve_transparent, serve_upstream
 from rulesproxy.proxy.core import Core
 from rulesproxy.proxy.framing import CLOSE_FIELD, sized, with_framing
 from rulesproxy.proxy.modes import Mode, parse_mode
@@ -92,7 +92,7 @@ class Proxy:
             session = Session(self.core, stream, Client(peername=stream.peername, sockname=stream.sockname,
                                                         proxy_mode=mode.name, listener=name))
             stream.on_end = session.client_ended
-            await session.run(begin=begin)
+            await session.run(begin)
 
         listener = await listen(mode.host, mode.port, serve, limit=self._room.connections + _TURNED_AWAY_AT_ONCE)
         host, port = listener.address[:2]
@@ -112,14 +112,13 @@ class Proxy:
         await stream.write_eof()
 
 
-_BEGINNINGS = {"reverse": serve_reverse, "transparent": serve_transparent, "upstream": serve_upstream}
+_BEGINNINGS = {"regular": serve_regular, "reverse": serve_reverse, "transparent": serve_transparent,
+               "upstream": serve_upstream}
 
 
-def _beginning(mode: Mode) -> Begin | None:
-    """How connections begin on a listener of this mode; None: with the proxy port."""
+def _beginning(mode: Mode) -> Begin:
+    """How connections begin on a listener of this mode."""
     if mode.name == "socks5":
         return serve_socks
-    serve = _BEGINNINGS.get(mode.name)
-    if serve is None:
-        return None
+    serve = _BEGINNINGS[mode.name]
     return lambda session, stream: serve(session, stream, mode)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from rulesproxy.proxy.exchange import Exchange
 
 
-#: How a connection begins on a listener that is no plain HTTP proxy (accept.py).
+#: How a connection begins on a listener (accept.py, socks.py).
 Begin = Callable[["Session", PeekableStream], Awaitable[None]]
 
 
@@ -70,16 +70,14 @@ class Session:
         """For one of several exchanges at a time on this connection; made by the task that serves it, and not run."""
         return Session(self.core, self.stream, self.client)
 
-    async def run(self, scope: Scope | None = None, begin: Begin | None = None) -> None:
-        """Serve the stream to its end; `scope` says where it stands, without one on the proxy port. `begin` serves it
-        instead, where the listener's mode begins in another way."""
+    async def run(self, begin: Begin) -> None:
+        """Serve the stream to its end, in the way its listener's mode begins."""
         core, client = self.core, self.client
         core.sessions.add(self)
         try:
             await core.addons.fire(ClientConnectedHook(client))
             if client.error is None:
-                stream = PeekableStream(self.stream)
-                await (begin(self, stream) if begin is not None else self.serve(stream, scope or Scope()))
+                await begin(self, PeekableStream(self.stream))
         except ConnectionClosed as exc:
             client.error = client.error or str(exc)
         except asyncio.CancelledError:

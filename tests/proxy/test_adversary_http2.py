@@ -19,6 +19,7 @@ from rulesproxy.model.http import Response
 from rulesproxy.model.policy import TlsDecision, TlsVerdict
 from rulesproxy.net.memory import memory_pair
 from rulesproxy.net.stream import ConnectionClosed
+from rulesproxy.proxy.scope import Scope
 from rulesproxy.proxy.session import Session
 from tests.support.certificates import OriginCA
 from tests.support.http2 import Http2Peer, Message, answering, http2_client, run_http2_origin
@@ -129,7 +130,8 @@ async def test_who_does_not_read_is_not_answered_without_end(make_proxy: MakePro
     intercept = Intercept()
     proxy = await make_proxy(intercept, record=False)
     ours, theirs = memory_pair()
-    session = asyncio.create_task(Session(proxy.core, theirs, Client()).run())
+    session = asyncio.create_task(Session(proxy.core, theirs, Client()).run(
+        lambda session, stream: session.serve(stream, Scope())))
     async with asyncio.timeout(SECONDS):
         try:
             await ours.write(PREFACE + frame(4, 0, 0, struct.pack(">HL", 1, 0)))

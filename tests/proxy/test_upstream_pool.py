@@ -287,10 +287,10 @@ async def test_books_balance_whatever_happens(make_stage: Callable[..., Stage], 
                     origin = chance.choice((one, two, three))
                     if origin.connections:
                         chance.choice(origin.connections).close()
-            idle = [connection for connections in pool._idle.values() for connection in connections]
+            idle = [connection for connections in pool._idle._connections.values() for connection in connections]
             assert len(idle) == len(set(idle)) == pool.idle_count <= 6
-            assert pool._tied_count == sum(connection.tied for connection in idle)
-            assert all(0 < len(connections) <= 3 for connections in pool._idle.values())
+            assert pool._idle._tied == sum(connection.tied for connection in idle)
+            assert all(0 < len(connections) <= 3 for connections in pool._idle._connections.values())
             assert not set(idle) & {connection for connection, _ in held}
         for connection, flow in held:
             pool.release(connection, False, flow)

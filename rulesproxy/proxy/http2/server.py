@@ -234,4 +234,4 @@ class ServerConnection(Http2Connection):
             if granted is not None:
                 await session.serve(*granted)
 
-        await session.run(begin=begin)
+        await session.run(begin)

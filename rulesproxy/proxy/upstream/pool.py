@@ -11,8 +11,7 @@ Over HTTP/2 exchanges share a connection side by side (http2/shared.py), as many
 next one opens another. Such a connection is read all the time and closes itself. A client that speaks NTLM or
 Negotiate shares none from then on.
 
-Nothing reads an idle connection over HTTP/1. Before reuse it is asked, without waiting, whether something arrived: an
-end, or bytes that nobody requested, disqualify it. A sweep every second closes what ended or stayed idle too long.
+Idle connections over HTTP/1 are in idle.py. A sweep every second closes what ended or stayed idle too long.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from rulesproxy.model.connection import Client, Server
 from rulesproxy.model.effects import Via
 from rulesproxy.model.flow import HTTPFlow
 from rulesproxy.model.names import is_ip
-from rulesproxy.net.stream import ConnectionClosed, Stream, read_at_once
+from rulesproxy.net.stream import Stream
 from rulesproxy.proxy.http2.origin import OriginConnection
 from rulesproxy.proxy.http2.shared import HTTP2, SharedConnections
 from rulesproxy.proxy.upstream.connection import Http1Connection, Http2Lease, UpstreamConnection
@@ -33,6 +32,7 @@ from rulesproxy.proxy.upstream.connector import (
     Connector,
     ServerConnectHook,
 )
+from rulesproxy.proxy.upstream.idle import IdleConnections, Key
 from rulesproxy.proxy.upstream.target import Target, UpstreamError
 
 if TYPE_CHECKING:
@@ -45,9 +45,6 @@ SWEEP_SECONDS = 1.0
 #: How long a server may take to show that it speaks HTTP/2. In TLS it has said so before.
 SETTINGS_SECONDS = 3.0
 
-#: Who may take a free connection: a target, or a target and the one client.
-_Key = Target | tuple[Target, Client]
-
 
 class UpstreamPool:
     """Every `acquire` ends in `release`, every client in `forget`, the proxy in `aclose`."""
@@ -58,12 +55,7 @@ class UpstreamPool:
         self._settings = core.settings
         self._connector = Connector(core)
         self._idle_timeout = idle_timeout
-        self._per_key = per_key
-        self._total = total
-        # Most recently released last. Keys without connections are removed, so the table cannot grow.
-        self._idle: dict[_Key, list[Http1Connection]] = {}
-        self._idle_count = 0
-        self._tied_count = 0  # of the idle ones, those tied to a client: mostly none, and then nobody looks for them
+        self._idle = IdleConnections(self.discard, per_key, total)
         self._closing: set[asyncio.Task[None]] = set()
         self._shared = SharedConnections()
         self._bound: set[Client] = set()  # those that authenticate connections, and share none
@@ -73,7 +65,7 @@ class UpstreamPool:
 
     @property
     def idle_count(self) -> int:
-        return self._idle_count
+        return len(self._idle)
 
     async def acquire(self, flow: HTTPFlow, target: Target, *, fresh: bool = False) -> UpstreamConnection:
         """A free connection to `target`, else a new one; `fresh` insists on a new one.
@@ -85,7 +77,7 @@ class UpstreamPool:
             target = self._connector.placed(client, target)
         if HTTP2 in target.alpn:
             return await self._acquire_either(flow, target, fresh)
-        found = None if fresh else self._take(target, client)
+        found = None if fresh else self._idle.take(target, client, tied=self._addons.active(ServerConnectHook))
         if found is None:
             return await self._open(flow, target)
         flow.server_conn = found.server
@@ -119,9 +111,9 @@ class UpstreamPool:
             shared = self._shared.find(self._place(target, client))
             if shared is not None:
                 return Http2Lease(shared)
-        return self._take(target, client)
+        return self._idle.take(target, client, tied=self._addons.active(ServerConnectHook))
 
-    def _place(self, target: Target, client: Client) -> _Key:
+    def _place(self, target: Target, client: Client) -> Key:
         """Who shares a connection over HTTP/2, and waits for a dial."""
         tied = self._addons.active(ServerConnectHook) or (self._bound and client in self._bound)
         return (target, client) if tied else target
@@ -170,7 +162,8 @@ class UpstreamPool:
         if not connection.tied and authenticates_connection(flow):
             connection.tied = True
             connection.client = flow.client_conn
-        self._keep(connection)
+        self._idle.keep(connection)
+        self._sweep_later()
 
     def discard(self, connection: Http1Connection) -> None:
         """Close a connection; `server_disconnected` follows."""
@@ -182,12 +175,7 @@ class UpstreamPool:
         for shared_key, shared in self._shared:
             if isinstance(shared_key, tuple) and shared_key[1] is client:
                 shared.end()
-        if not self._tied_count:
-            return
-        for key in [key for key in self._idle if key[1] is client]:
-            for connection in self._idle[key][:]:
-                self._remove(key, connection)
-                self.discard(connection)
+        self._idle.forget(client)
 
     async def aclose(self) -> None:
         """Close every idle connection and wait until all that are closing are closed."""
@@ -195,11 +183,7 @@ class UpstreamPool:
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
             self._sweep_timer = None
-        for connections in self._idle.values():
-            for connection in connections:
-                self.discard(connection)
         self._idle.clear()
-        self._idle_count = self._tied_count = 0
         for _, shared in self._shared:
             shared.end()
         while self._closing:
@@ -227,7 +211,7 @@ class UpstreamPool:
         shared.release()
 
     async def _begin_http2(self, client: Client, server: Server, stream: Stream, target: Target,
-                           place: _Key) -> OriginConnection | None:
+                           place: Key) -> OriginConnection | None:
         """Speak HTTP/2 from now on. None: the server did not answer in kind, and the connection is closed."""
         begun: asyncio.Future[OriginConnection] = self._loop.create_future()
         self._spawn(self._run_http2(client, server, stream, target, place, begun))
@@ -248,7 +232,7 @@ class UpstreamPool:
         self._sweep_later()
         return connection
 
-    async def _run_http2(self, client: Client, server: Server, stream: Stream, target: Target, place: _Key,
+    async def _run_http2(self, client: Client, server: Server, stream: Stream, target: Target, place: Key,
                          begun: asyncio.Future[OriginConnection]) -> None:
         connection = OriginConnection(stream, self._settings, server, target)
         begun.set_result(connection)
@@ -259,65 +243,12 @@ class UpstreamPool:
             self._shared.remove(place, connection)
             await self._connector.disconnect(client, server, stream)
 
-    # --- idle connections -------------------------------------------------------------------------------------
-
-    def _take(self, target: Target, client: Client) -> Http1Connection | None:
-        if self._tied_count:
-            connection = self._take_key((target, client))
-            if connection is not None:
-                return connection
-        if self._addons.active(ServerConnectHook):
-            return None
-        return self._take_key(target)
-
-    def _take_key(self, key: _Key) -> Http1Connection | None:
-        """The most recently used connection that is still good; those that are not are closed on the way."""
-        while connections := self._idle.get(key):
-            connection = connections[-1]
-            self._remove(key, connection)
-            if _is_quiet(connection.stream):
-                return connection
-            self.discard(connection)
-        return None
-
-    def _keep(self, connection: Http1Connection) -> None:
-        key = _key(connection)
-        connections = self._idle.setdefault(key, [])
-        connections.append(connection)
-        connection.reused = True
-        connection.idle_since = self._loop.time()
-        self._idle_count += 1
-        self._tied_count += connection.tied
-        if len(connections) > self._per_key:
-            self._evict(key)
-        elif self._idle_count > self._total:
-            self._evict(min(self._idle, key=lambda key: self._idle[key][0].idle_since))
-        self._sweep_later()
-
-    def _evict(self, key: _Key) -> None:
-        oldest = self._idle[key][0]
-        self._remove(key, oldest)
-        self.discard(oldest)
-
-    def _remove(self, key: _Key, connection: Http1Connection) -> None:
-        connections = self._idle[key]
-        if connections[-1] is connection:
-            connections.pop()
-        else:
-            connections.remove(connection)
-        if not connections:
-            del self._idle[key]
-        self._idle_count -= 1
-        self._tied_count -= connection.tied
+    # --- the end of what is idle ----------------------------------------------------------------------------------
 
     def _sweep(self) -> None:
         """Close what the server closed and what was idle too long."""
         oldest = self._loop.time() - self._idle_timeout
-        for key, connections in list(self._idle.items()):
-            for connection in connections[:]:
-                if connection.idle_since < oldest or connection.stream.closing:
-                    self._remove(key, connection)
-                    self.discard(connection)
+        self._idle.sweep(oldest)
         for _, shared in self._shared:
             if shared.idle and shared.idle_since < oldest:
                 shared.end()
@@ -332,10 +263,6 @@ class UpstreamPool:
         task = self._loop.create_task(work)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
-
-
-def _key(connection: Http1Connection) -> _Key:
-    return (connection.target, connection.client) if connection.tied else connection.target
 
 
 def authenticates_connection(flow: HTTPFlow) -> bool:
@@ -354,11 +281,3 @@ def _asks_to_bind(flow: HTTPFlow) -> bool:
 
 def _binds(value: bytes) -> bool:
     return value[:9].lower().startswith((b"ntlm", b"negotiate"))
-
-
-def _is_quiet(stream: Stream) -> bool:
-    """True when the stream is open and nothing has arrived on it."""
-    try:
-        return not stream.closing and (not stream.pending or read_at_once(stream) is None)
-    except ConnectionClosed:
-        return False
