@@ -77,7 +77,7 @@ class UpstreamPool:
             target = self._connector.placed(client, target)
         if HTTP2 in target.alpn:
             return await self._acquire_either(flow, target, fresh)
-        found = None if fresh else self._idle.take(target, client, tied=self._addons.active(ServerConnectHook))
+        found = None if fresh else self._take(target, client)
         if found is None:
             return await self._open(flow, target)
         flow.server_conn = found.server
@@ -111,6 +111,9 @@ class UpstreamPool:
             shared = self._shared.find(self._place(target, client))
             if shared is not None:
                 return Http2Lease(shared)
+        return self._take(target, client)
+
+    def _take(self, target: Target, client: Client) -> Http1Connection | None:
         return self._idle.take(target, client, tied=self._addons.active(ServerConnectHook))
 
     def _place(self, target: Target, client: Client) -> Key:
