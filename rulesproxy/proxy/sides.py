@@ -1,7 +1,7 @@
 """The two ends of an exchange, whatever version of HTTP each of them speaks.
 
-`Exchange` knows these interfaces only. `http1.py` implements them over a connection that carries one exchange at a
-time, `http2` over one stream of a connection that carries many. Each side turns whatever goes wrong on it into its own
+`Exchange` knows these interfaces only. `http1/` implements them over a connection that carries one exchange at a time,
+`http2/` over one stream of a connection that carries many. Each side turns whatever goes wrong on it into its own
 exceptions: ProtocolError (the client broke HTTP, or was too slow) and ClientGone here, UpstreamError there.
 """
 
