@@ -33,6 +33,7 @@ def listeners(options: ProxyOptions) -> list[Mode]:
         raise OptionsError(str(exc)) from None
     if all(mode.name == "dns" for mode in modes):
         modes.insert(0, parse_mode("regular"))
+    _check_places(modes)
     if options.upstream_auth and not any(mode.name == "upstream" for mode in modes):
         log.warning("upstream_auth is not used: no mode is upstream, and the proxies of rules have their own auth")
     for mode in modes:
@@ -46,6 +47,19 @@ def listeners(options: ProxyOptions) -> list[Mode]:
         if not (options.proxy_auth and mode.is_proxy):
             log.warning("%s can be reached from other machines: whoever reaches it can use it", mode)
     return modes
+
+
+def _check_places(modes: Sequence[Mode]) -> None:
+    """Several modes have the same port unless they are told another. Raises StartupError."""
+    taken: dict[tuple[str, str, int], Mode] = {}
+    for mode in modes:
+        for kind in ("tcp", "udp") if mode.transport == "dns" else (mode.transport,):
+            other = taken.setdefault((kind, mode.host, mode.port), mode)
+            if other is not mode and mode.port:
+                written = f"{mode.name}:{mode.data}" if mode.data else mode.name
+                raise StartupError(f"{other.name} and {mode.name} cannot both listen on "
+                                   f"{host_for_url(mode.host)}:{mode.port}; give one another port: "
+                                   f"--mode {written}@{mode.port + 1 if mode.port < 65535 else 'PORT'}")
 
 
 def purpose(mode: Mode) -> str:

@@ -12,7 +12,8 @@ from rulesproxy.addons.option_types import OptionSpec, is_list, known_type
 #: What other proxies call an option, or do in one, and what does it here.
 _ELSEWHERE = {
     "ssl_insecure": "verify_upstream=false", "insecure": "verify_upstream=false", "proxyauth": "proxy_auth",
-    "upstream_proxy_auth": "upstream_auth", "block_global": "allow_remote", "listen_host": "--listen HOST:PORT",
+    "socks5_auth": "proxy_auth", "upstream_proxy_auth": "upstream_auth",
+    "block_global": "allow_remote", "listen_host": "--listen HOST:PORT",
     "listen_port": "--listen HOST:PORT", "ssl_verify_upstream_trusted_ca": "upstream_ca",
     "dns_name_servers": "resolvers", "ignore_hosts": "a rule with tls: passthrough",
     "allow_hosts": "decrypt=named, and rules that name hosts", "stream_large_bodies": "rule_body_limit",

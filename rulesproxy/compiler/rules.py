@@ -172,7 +172,8 @@ def _report_unseen(action: Scalar, effect: ir.Effect, context: Context) -> None:
 
 def _seen_in(phases: frozenset[Phase]) -> str:
     names = spoken(phases)
-    return f"is seen in the {' and '.join(names)} phase{'s' if len(names) > 1 else ''}"
+    several = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+    return f"is seen in the {several} phase{'s' if len(names) > 1 else ''}"
 
 
 def _place_companions(effects: list[ir.Effect], context: Context) -> tuple[ir.Effect, ...]:

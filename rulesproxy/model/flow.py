@@ -86,8 +86,8 @@ class HTTPFlow(Flow):
 
     `route`, `via`, `server_tls`, `drop`, `pacing` and `local_file` are decisions as data: set by rules (or addons),
     carried out by the core. `rule` names the rule that answered, for pages and logs. `body_overflow` is the phase whose
-    body was wanted whole but is larger than `rule_body_limit`: the `request` (`response`) hook fires before such a body,
-    with `raw_content` None, and the body streams unless the hook answers.
+    body was wanted whole but is larger than `rule_body_limit`: the `request` (`response`) hook fires before such a
+    body, with `raw_content` None, and the body streams unless the hook answers.
     """
 
     __slots__ = ("body_overflow", "drop", "local_file", "own_page", "pacing", "request", "response", "route", "rule",
