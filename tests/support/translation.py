@@ -241,13 +241,15 @@ Client = _Http1Client | _Http2Client
 
 @dataclass
 class Stage:
-    """A client and an origin with the proxy in between. The origin answers what `answer` says."""
+    """A client and an origin with the proxy in between. The origin answers what `answer` says, and records requests."""
 
     client: Client
     port: int
     requests: list[Received]
     answer: Sent
     connections: Callable[[], int]
+    #: Answers over HTTP/2 instead, while it is set.
+    misbehave: Callable[[Http2Peer, int], None] | None = None
 
     async def exchange(self, request: Sent, answer: Sent) -> tuple[Received, Received]:
         """What the origin received, and what the client did."""
@@ -281,6 +283,9 @@ async def on_the_way(way: str, proxy: RunningProxy, ca: OriginCA) -> AsyncIterat
 
     async def serve_http2(peer: Http2Peer, stream: int, message: Message) -> None:
         requests.append(_received(message))
+        if stage.misbehave is not None:
+            stage.misbehave(peer, stream)
+            return
         answer = stage.answer
         for status in answer.interim:
             peer.respond(stream, str(status), [("link", "</a>")], end=False)
