@@ -76,10 +76,11 @@ class IdleConnections:
                 self._discard(connection)
 
     def sweep(self, oldest: float) -> None:
-        """Close what the server closed, and what is idle since before `oldest` by the event loop's clock."""
+        """Close what the server closed, in TLS too (RFC 8446 §6.1), and what is idle since before `oldest` by the event
+        loop's clock."""
         for key, connections in list(self._connections.items()):
             for connection in connections[:]:
-                if connection.idle_since < oldest or connection.stream.closing:
+                if connection.idle_since < oldest or not _is_quiet(connection.stream):
                     self._remove(key, connection)
                     self._discard(connection)
 
