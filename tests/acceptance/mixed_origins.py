@@ -1,9 +1,10 @@
 """The servers of the mixed traffic, in a process of their own: the path says what a server does, and where it stops.
 
-    /s/N  N bytes with Content-Length       /c/N  N bytes in chunks, with trailers      /e  the body again, with trailers
-    /i    103, then 200                     /n    204                                   /g  each DATA frame again (HTTP/2)
-    /w    a WebSocket that echoes           /x/HOW/WHERE  an abort: `rst`, `fin`, `stream`, `goaway`, before the head
-                                            (0), in it (1), or in the body (2)
+    /s/N  N bytes with Content-Length           /c/N  N bytes in chunks, with trailers
+    /e    the body again, with trailers         /g    each DATA frame again (HTTP/2)
+    /i    103, then 200                         /n    204
+    /w    a WebSocket that echoes
+    /x/HOW/WHERE  an abort: `rst`, `fin`, `stream` or `goaway`, before the head (0), in it (1), or in the body (2)
 
 Standard input takes a line per order, standard output gives one for each: `drop` closes every connection.
 """

@@ -1,7 +1,7 @@
 """The proxy of the mixed traffic: an `App` in a process of its own that says on request what is alive in it.
 
-Standard input takes a line per question, standard output gives one line of JSON for each: `ports`, `report`, `holders CLASS`, `stop`.
-Standard error is the proxy's log.
+Standard input takes a line per question, standard output gives one line of JSON for each: `ports`, `report`,
+`holders CLASS`, `stop`. Standard error is the proxy's log.
 """
 
 from __future__ import annotations

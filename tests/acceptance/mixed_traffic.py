@@ -5,8 +5,8 @@
 
 The proxy, the servers and the clients are three processes. The clients work in rounds; after each everything is
 closed and the proxy is asked what is alive in it. The first round warms up. The exit status is 1 if anything was
-answered wrongly, if a flow, session, task or descriptor is left, or if resident memory is not flat within 2 MiB over the
-second half of the rounds. `--bare` leaves out the addon that handles every hook, so that connections to servers are
+answered wrongly, if a flow, session, task or descriptor is left, or if resident memory is not flat within 2 MiB over
+the second half of the rounds. `--bare` leaves out the addon that handles every hook, so that connections to servers are
 shared between clients.
 """
 
@@ -49,7 +49,9 @@ rules:
   - name: mark
     match: {host: [h1.test, h2.test, h2c.test, x.test]}
     action: {rewrite: {headers: {set: {x-mark: "yes"}}, response_headers: {set: {x-mark: "yes"}}}}
-  - {name: whole, match: {host: [h1.test, h2.test], path: /c/1000}, action: {rewrite: {response_body: {replace: {text: zzz, with: y}}}}}
+  - name: whole
+    match: {host: [h1.test, h2.test], path: /c/1000}
+    action: {rewrite: {response_body: {replace: {text: no-such, with: thing}}}}
 """
 OPTIONS = ("udp_timeout=1", "dns_timeout=1", "idle_timeout=20", "body_timeout=10", "head_timeout=3", "tls_timeout=10")
 
