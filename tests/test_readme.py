@@ -46,7 +46,7 @@ def test_the_rows_shown_are_rows_of_the_demo() -> None:
 
 
 async def test_the_rule_does_what_the_commands_show(tmp_path: Path) -> None:
-    [rules] = blocks("yaml")
+    rules, _ = blocks("yaml")
     assert len(rules.splitlines()) <= 10
     (tmp_path / "rules.yaml").write_text(rules)
     tested = await rulesproxy("test", "rules.yaml", cwd=tmp_path)
