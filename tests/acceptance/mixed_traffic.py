@@ -90,6 +90,15 @@ _LIVE = ("rulesproxy.model.", "rulesproxy.proxy.", "rulesproxy.net.", "rulesprox
 _KEPT = ("Target", "NameAnswer", "_Entry")
 _CLIENT, _DNS_CLIENTS = "rulesproxy.model.connection.Client", 1024
 
+#: Hooks that cannot be missing in such traffic.
+HEARD = (
+    "client_connected", "client_disconnected", "server_connect", "server_connected", "server_disconnected",
+    "http_connect", "http_connected", "tls_clienthello", "tls_start_client", "tls_established_client",
+    "tls_start_server", "tls_established_server", "requestheaders", "request", "responseheaders", "response", "error",
+    "websocket_start", "websocket_message", "websocket_end", "tcp_start", "tcp_message", "tcp_end", "tcp_error",
+    "udp_start", "udp_message", "udp_end", "dns_request", "dns_response", "dns_error",
+)
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -137,7 +146,7 @@ class Run:
 
     def __init__(self, folder: Path, *, exchanges: int, rounds: int = ROUNDS, workers: int = 24, seed: int = 1,
                  aborts: float = 0.1, bare: bool = False, dev: bool = False, kinds: list[str] | None = None,
-                 say: Callable[[str], None] = print) -> None:
+                 bound: int = BOUND, say: Callable[[str], None] = print) -> None:
         self.folder = folder
         self.books = Books()
         self.samples: list[Sample] = []
@@ -148,6 +157,7 @@ class Run:
         self._rng = random.Random(seed)
         self._aborts, self._bare, self._dev = aborts, bare, dev
         self._kinds = {name: KINDS[name] for name in kinds or KINDS}
+        self._bound = bound
         self._say = say
 
     async def run(self) -> None:
@@ -237,7 +247,7 @@ class Run:
     def _judge(self, report: dict[str, Any]) -> None:
         self.faults += self.books.failures
         self.faults += [f"left behind: {count} × {name}" for name, count in self._left(report).items()]
-        if self.drift > BOUND:
+        if self.drift > self._bound:
             self.faults.append(f"resident memory moved by {self.drift / MIB:.2f} MiB over the second half")
         share = self.books.aborted.total() / max(1, self.books.exchanges)
         if not self._aborts * 0.9 < share < self._aborts * 1.8:
@@ -248,6 +258,11 @@ class Run:
         """Bytes between the least and the most resident memory of the second half."""
         half = [sample.resident for sample in self.samples[len(self.samples) // 2:]]
         return max(half) - min(half)
+
+    def missing(self) -> list[str]:
+        """What traffic of all kinds must have set off, and did not."""
+        return [f"no {name} was brought to its end" for name in self._kinds if not self.books.done[name]] + [
+            f"{hook} never fired" for hook in HEARD if not self.fired[hook] and not self._bare]
 
     def unbalanced(self) -> list[str]:
         """Hooks that come in pairs and did not."""
@@ -310,11 +325,11 @@ def summary(run: Run) -> str:
 async def _main(args: argparse.Namespace) -> int:
     folder = Path(tempfile.mkdtemp(prefix="mixed-"))
     run = Run(folder, exchanges=args.exchanges, rounds=args.rounds, workers=args.workers, seed=args.seed,
-              bare=args.bare, dev=args.dev, kinds=args.kind)
+              bare=args.bare, dev=args.dev, kinds=args.kind, bound=round(args.bound * MIB))
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # connections that were reset on purpose
     await run.run()
     print(summary(run))
-    faults = run.faults + ([] if args.bare else run.unbalanced())
+    faults = run.faults + run.unbalanced() + ([] if args.kind else run.missing())
     print("\n".join(fault[:400] for fault in faults) or "nothing was left behind", f"(logs in {folder})")
     return 1 if faults else 0
 
@@ -327,6 +342,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--bare", action="store_true", help="without the addon that handles every hook")
     parser.add_argument("--dev", action="store_true", help="the proxy in Python's development mode")
+    parser.add_argument("--bound", type=float, default=BOUND / MIB, help="MiB by which resident memory may move")
     parser.add_argument("--kind", action="append", help=f"only these: {', '.join(KINDS)}")
     args = parser.parse_args()
     os.environ.pop("SSLKEYLOGFILE", None)
