@@ -82,10 +82,21 @@ async def test_the_dns_port_is_not_reached_through_the_proxy(make_app: MakeApp) 
     assert b"this proxy itself" in answer
 
 
+def _free_port() -> int:
+    """Free for UDP and TCP."""
+    for _ in range(100):
+        with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.bind(("127.0.0.1", 0))
+            try:
+                tcp.bind(udp.getsockname())
+            except OSError:
+                continue
+            return int(udp.getsockname()[1])
+    raise AssertionError("no port is free for both")
+
+
 async def test_a_name_server_that_is_this_one_is_not_asked(make_app: MakeApp) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     app = await make_app(NOTHING, mode=("regular@127.0.0.1:0", f"dns@127.0.0.1:{port}"),
                          resolvers=(f"127.0.0.1:{port}",))
     async with asyncio.timeout(SECONDS):
