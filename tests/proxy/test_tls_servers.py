@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -110,48 +109,6 @@ async def test_a_folder_has_a_certificate_for_some_hosts(
         assert subject(origin.connections[0]) == "for-localhost"
         assert not origin.connections[1]._writer.get_extra_info("ssl_object").getpeercert()
         await stage.pool.aclose()
-
-
-def refuse(listener: socket.socket, context: ssl.SSLContext) -> None:
-    """Handshakes that fail for the client's certificate, in a thread: asyncio's servers do not send the alert."""
-    while True:
-        try:
-            connection, _ = listener.accept()
-        except OSError:  # shut down
-            return
-        connection.settimeout(SECONDS)
-        with context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False) as secured:
-            with pytest.raises(ssl.SSLError, match="certificate"):
-                secured.do_handshake()
-            secured.shutdown(socket.SHUT_WR)
-            while secured.recv(65536):  # a reset for what was not read could overtake the alert
-                pass
-
-
-@pytest.mark.parametrize("alpn", ["http/1.1", "h2"])
-@pytest.mark.parametrize(("shown", "words"), [
-    (None, "The server may want a certificate of its clients"),
-    ("stranger", "The server does not accept the certificate it was shown"),
-])
-async def test_a_page_says_what_a_server_holds_against_us(
-        make_app: MakeApp, origin_ca: OriginCA, tmp_path: Path, alpn: str, shown: str | None, words: str) -> None:
-    """In TLS 1.3 a server says so when the handshake is over here."""
-    strangers = tmp_path / "strangers"
-    strangers.mkdir()
-    certificate = OriginCA(strangers).leaf("me", flaw="client") if shown else None
-    context = wants_certificate(origin_ca)
-    context.set_alpn_protocols([alpn])
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(SECONDS)
-        refusing = asyncio.create_task(asyncio.to_thread(refuse, listener, context))
-        app = await make_app("  - {name: open, match: {host: localhost}, action: {tls: intercept}}\n",
-                             upstream_ca=str(origin_ca.pem),
-                             client_certs=None if certificate is None else str(certificate))
-        got = await app.curl("--cacert", str(app.ca), f"https://localhost:{listener.getsockname()[1]}/")
-        listener.shutdown(socket.SHUT_RDWR)
-        await refusing
-    assert got.text.startswith("502 TLS with the server failed\n")
-    assert words in got.text and "client_cert" in got.text
 
 
 async def test_connections_with_different_certificates_are_not_shared(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from rulesproxy.certs.verdicts import Verdict
 from rulesproxy.model.connection import Address
 from rulesproxy.model.effects import TlsDemands, Via
 from rulesproxy.model.names import authority
@@ -48,20 +49,23 @@ class Target(NamedTuple):
 
 
 class UpstreamError(Exception):
-    """No connection: what to show the client. `status` is 502 or 504, `rule` the rule that is to blame, if one is."""
+    """No connection: what to show the client. `status` is 502 or 504, `rule` the rule that is to blame, if one is,
+    `untrusted` what is wrong with the server's certificate, if that was the reason."""
 
     def __init__(self, message: str, status: int = 502, *, title: str = "Server unreachable", hint: str = "",
-                 rule: str = "") -> None:
+                 rule: str = "", untrusted: Verdict | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
         self.title = title
         self.hint = hint
         self.rule = rule
+        self.untrusted = untrusted
 
     def again(self) -> UpstreamError:
         """The same for another exchange."""
-        return UpstreamError(self.message, self.status, title=self.title, hint=self.hint, rule=self.rule)
+        return UpstreamError(self.message, self.status, title=self.title, hint=self.hint, rule=self.rule,
+                             untrusted=self.untrusted)
 
 
 def place(address: Address | None) -> str:

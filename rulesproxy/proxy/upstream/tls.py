@@ -144,8 +144,9 @@ def _certificates(stream: TLSStream) -> list[x509.Certificate]:
 
 def _tls_error(exc: TLSError | ConnectionClosed, message: str, target: Target) -> UpstreamError:
     if isinstance(exc, TLSError) and exc.verify_message:
+        verdict = judge(exc.verify_code)
         return UpstreamError(message, title="The server's certificate is not trusted",
-                             hint=advice(judge(exc.verify_code), target.server_name))
+                             hint=advice(verdict, target.server_name), untrusted=verdict)
     return UpstreamError(message, failure_status(exc), title=TLS_FAILED, hint=_hint(exc))
 
 
