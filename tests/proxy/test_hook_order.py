@@ -268,7 +268,8 @@ async def test_server_may_speak_first_in_a_tunnel(make_proxy: MakeProxy) -> None
         assert await reader.readline() == b"220 ready\r\n"
         writer.close()
         await assert_log(proxy.recorder, [
-            *CONNECTED, "http_connect", "http_connected", *DIALLED, "tcp_start", "tcp_message", "tcp_end", *DISCONNECTED])
+            *CONNECTED, "http_connect", "http_connected", *DIALLED, "tcp_start", "tcp_message", "tcp_end",
+            *DISCONNECTED])
 
 
 async def test_client_that_does_not_trust_the_proxy(make_proxy: MakeProxy, nginx: Nginx, origin_ca: OriginCA) -> None:
