@@ -20,6 +20,9 @@ from rulesproxy.compiler.inputs import FileReader
 from rulesproxy.compiler.link import Unit, link
 from rulesproxy.runtime.ruleset import RuleSet
 
+#: With more rules than this, looking for garbage among all objects would hold up traffic for a tenth of a second.
+SEARCHED_RULES = 2000
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
@@ -58,10 +61,7 @@ class Compiler:
             program = self._compile(paths, profile)
             inputs = (profile, program.build.inputs)
             if interrupted and inputs != self._inputs:
-                # What was built stays. The first collection would look at all of it, and with 100,000 rules nothing
-                # else happens for ten seconds meanwhile, so it is set apart for good; it has no cycles, and goes when
-                # it is dropped. Never without need: what traffic has open now is set apart with it, cycles and all.
-                gc.freeze()
+                _set_apart(program, first=self._inputs is None)
             self._inputs = inputs
             return program
 
@@ -84,6 +84,19 @@ class Compiler:
         """The file compiled; the unit from last time if nothing it depends on changed."""
         before, unit = self._units.get(file.path, (None, None))
         return unit if unit is not None and before is file else Unit(file.rules, emit_file(file.rules))
+
+
+def _set_apart(program: Program, *, first: bool) -> None:
+    """Have the garbage collector look at nothing that is here now.
+
+    What was built stays. The first collection would look at all of it, and with 100,000 rules nothing else happens for
+    ten seconds meanwhile. It has no cycles, and goes when it is dropped. What traffic has open just now is set apart
+    with it, and may become garbage with cycles: the next time it is looked for, if that is not too much work.
+    """
+    if not first and program.rules is not None and len(program.rules.rules) <= SEARCHED_RULES:
+        gc.unfreeze()
+        gc.collect()
+    gc.freeze()
 
 
 @contextmanager
