@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -146,7 +147,7 @@ class Run:
 
     def __init__(self, folder: Path, *, exchanges: int, rounds: int = ROUNDS, workers: int = 24, seed: int = 1,
                  aborts: float = 0.1, bare: bool = False, dev: bool = False, kinds: list[str] | None = None,
-                 bound: int = BOUND, say: Callable[[str], None] = print) -> None:
+                 bound: int = BOUND, reload: float = 0.0, say: Callable[[str], None] = print) -> None:
         self.folder = folder
         self.books = Books()
         self.samples: list[Sample] = []
@@ -158,6 +159,7 @@ class Run:
         self._aborts, self._bare, self._dev = aborts, bare, dev
         self._kinds = {name: KINDS[name] for name in kinds or KINDS}
         self._bound = bound
+        self._reload = reload
         self._say = say
 
     async def run(self) -> None:
@@ -184,7 +186,10 @@ class Run:
                       self._rng, self.books, self._aborts)
         for number in range(self._rounds):
             begun = time.monotonic()
+            saving = asyncio.create_task(self._save_rules()) if self._reload else None
             await self._round(world, self._exchanges * (number + 1) // self._rounds)
+            if saving is not None:
+                saving.cancel()
             seconds = time.monotonic() - begun
             await origins.ask("drop")
             report = await self._settled(proxy)
@@ -214,6 +219,13 @@ class Run:
                     self.books.failures.append(f"{name}: {type(exc).__name__}: {exc} {_where(exc)}")
 
         await asyncio.gather(*(work() for _ in range(self._workers)))
+
+    async def _save_rules(self) -> None:
+        """Again and again, each time with another value."""
+        rules = self.folder / "rules" / "rules.yaml"
+        for number in itertools.count():
+            await asyncio.sleep(self._reload)
+            rules.write_text(RULES.replace('x-mark: "yes"', f'x-mark: "{number}"'))
 
     def _next_kind(self) -> str:
         """One of those that are behind their share."""
@@ -325,7 +337,8 @@ def summary(run: Run) -> str:
 async def _main(args: argparse.Namespace) -> int:
     folder = Path(tempfile.mkdtemp(prefix="mixed-"))
     run = Run(folder, exchanges=args.exchanges, rounds=args.rounds, workers=args.workers, seed=args.seed,
-              bare=args.bare, dev=args.dev, kinds=args.kind, bound=round(args.bound * MIB))
+              bare=args.bare, dev=args.dev, kinds=args.kind, bound=round(args.bound * MIB),
+              reload=args.reload)
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # connections that were reset on purpose
     await run.run()
     print(summary(run))
@@ -343,6 +356,7 @@ def main() -> int:
     parser.add_argument("--bare", action="store_true", help="without the addon that handles every hook")
     parser.add_argument("--dev", action="store_true", help="the proxy in Python's development mode")
     parser.add_argument("--bound", type=float, default=BOUND / MIB, help="MiB by which resident memory may move")
+    parser.add_argument("--reload", type=float, default=0.0, metavar="SECONDS", help="save other rules every so often")
     parser.add_argument("--kind", action="append", help=f"only these: {', '.join(KINDS)}")
     args = parser.parse_args()
     os.environ.pop("SSLKEYLOGFILE", None)
