@@ -306,6 +306,7 @@ class UdpConversation:
         server = flow.server_conn
         if self._socket is not None:
             self._socket.close()
+            self._socket = None  # which knows us
         if flow.error is None:
             if addons.active(UdpEndHook):
                 await addons.fire(UdpEndHook(flow))
