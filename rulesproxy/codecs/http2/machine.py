@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+from weakref import proxy
 
 from h2.config import H2Configuration
 from h2.connection import AllowedStreamIDs, ConnectionInputs, ConnectionState, H2Connection, H2ConnectionStateMachine
@@ -62,7 +63,7 @@ class _Frames(FrameBuffer):
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(server=not machine.config.client_side)
-        self._machine = machine
+        self._machine: Machine = proxy(machine)  # whose part this is
         self._looked_at: Frame | None = None
         self._settings_seen = False
 
@@ -192,6 +193,10 @@ class Machine(H2Connection):
         """After SETTINGS: the peer says how large its decoder's table may be, we how large our encoder's is."""
         if self.encoder.header_table_size > _ENCODER_TABLE:
             self.encoder.header_table_size = _ENCODER_TABLE
+
+    def finish_receiving(self) -> None:
+        """Nothing more will come: let go of what knows this machine, so that it goes without the garbage collector."""
+        self._frame_dispatch_table.clear()
 
     # --- h2's ways that are not ours --------------------------------------------------------------------------
 

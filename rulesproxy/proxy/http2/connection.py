@@ -85,6 +85,7 @@ class Http2Connection:
             self._finish()
             writer.cancel()
             await asyncio.wait((writer,))
+            self.machine.finish_receiving()
 
     async def _read_frames(self, data: bytes) -> bool:
         """True if the peer may still listen: the end was our idea."""
