@@ -33,7 +33,16 @@ class Intercept:
         return self._whole
 
 
-pytestmark = pytest.mark.parametrize("way", WAYS)
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    """What the client speaks, and what the origin does."""
+    return str(request.param)
+
+
+#: For what only HTTP/1 has: with clients, and with origins.
+from_http1 = pytest.mark.parametrize("way", [way for way in WAYS if way.startswith("h1")])
+to_http1 = pytest.mark.parametrize("way", [way for way in WAYS if way.endswith("h1")])
 passing = pytest.mark.parametrize("whole", [False, True], ids=["streamed", "collected"])
 
 REQUESTS = {
@@ -134,10 +143,9 @@ async def test_answers_to_head(make_proxy: MakeProxy, origin_ca: OriginCA, way: 
 
 
 @passing
+@to_http1
 async def test_an_answer_that_ends_with_its_connection(make_proxy: MakeProxy, origin_ca: OriginCA, way: str,
                                                        whole: bool) -> None:
-    if way.endswith("h2"):
-        pytest.skip("HTTP/2 has no such answers")
     proxy = await make_proxy(Intercept(whole))
     async with on_the_way(way, proxy, origin_ca) as stage:
         for _ in range(2):
@@ -194,9 +202,8 @@ async def test_te_trailers_travels_on(make_proxy: MakeProxy, origin_ca: OriginCA
     assert received.values("connection") == ([] if way.endswith("h2") else ["TE"])
 
 
+@from_http1  # from others they are refused: see test_translation_refused.py
 async def test_what_is_for_the_hop_stays_there(make_proxy: MakeProxy, origin_ca: OriginCA, way: str) -> None:
-    if way.startswith("h2"):
-        pytest.skip("they are refused there: see test_translation_refused.py")
     fields = (("Connection", "x-named, keep-alive"), ("Keep-Alive", "5"), ("X-Named", "1"), ("TE", "gzip"),
               ("Proxy-Connection", "keep-alive"), ("X-Other", "2"), ("Upgrade", "h2c"), ("HTTP2-Settings", "AAMAAABk"))
     proxy = await make_proxy(Intercept())
@@ -205,9 +212,8 @@ async def test_what_is_for_the_hop_stays_there(make_proxy: MakeProxy, origin_ca:
     assert received.passed == [("x-other", "2")]
 
 
+@to_http1  # from others they are refused: see test_translation_refused.py
 async def test_answers_say_nothing_of_the_origins_hop(make_proxy: MakeProxy, origin_ca: OriginCA, way: str) -> None:
-    if way.endswith("h2"):
-        pytest.skip("they are refused there: see test_translation_refused.py")
     fields = (("Connection", "x-named, keep-alive"), ("Keep-Alive", "timeout=5"), ("X-Named", "1"), ("X-Other", "2"))
     proxy = await make_proxy(Intercept())
     async with on_the_way(way, proxy, origin_ca) as stage:
