@@ -1,7 +1,7 @@
 """The proxy of the mixed traffic: an `App` in a process of its own that says on request what is alive in it.
 
 Standard input takes a line per question, standard output gives one line of JSON for each: `ports`, `report`,
-`holders CLASS`, `stop`. Standard error is the proxy's log.
+`holders CLASS`, `tasks`, `stop`. Standard error is the proxy's log.
 """
 
 from __future__ import annotations
@@ -81,6 +81,18 @@ def alive() -> dict[str, int]:
     return dict(counts)
 
 
+def _stacks() -> list[str]:
+    """Where every task waits, its innermost coroutine last."""
+    stacks = []
+    for task in asyncio.all_tasks():
+        places, waiting = [], task.get_coro()
+        while waiting is not None and (frame := getattr(waiting, "cr_frame", None)) is not None:
+            places.append(f"{Path(frame.f_code.co_filename).stem}:{frame.f_lineno}")
+            waiting = waiting.cr_await
+        stacks.append(" ".join(places))
+    return stacks
+
+
 def _name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
@@ -115,7 +127,7 @@ class Control:
         threading.Thread(target=read, daemon=True).start()
         while (question := await questions.get()) != "stop":
             what, _, name = question.partition(" ")
-            answer = {"ports": self._ports, "report": self._report, "holders": lambda name=name: self._holders(name)}
+            answer = {"tasks": _stacks, "ports": self._ports, "report": self._report, "holders": lambda name=name: self._holders(name)}
             print(json.dumps(answer[what]()), flush=True)
 
     def _holders(self, name: str) -> list[str]:

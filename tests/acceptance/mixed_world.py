@@ -85,7 +85,8 @@ async def connected(port: int) -> AsyncIterator[Pair]:
     try:
         yield reader, writer
     finally:
-        writer.close()  # nobody waits for it: wrapped in TLS it does not always tell
+        writer.close()  # nobody waits for it: wrapped in TLS it does not always tell, or come to its end
+        asyncio.get_running_loop().call_later(1, writer.transport.abort)
 
 
 async def connect_tunnel(pair: Pair, host: str, port: int) -> None:
