@@ -127,8 +127,18 @@ class Control:
         threading.Thread(target=read, daemon=True).start()
         while (question := await questions.get()) != "stop":
             what, _, name = question.partition(" ")
-            answer = {"tasks": _stacks, "ports": self._ports, "report": self._report, "holders": lambda name=name: self._holders(name)}
-            print(json.dumps(answer[what]()), flush=True)
+            print(json.dumps(self._answer(what, name)), flush=True)
+
+    def _answer(self, what: str, name: str) -> object:
+        match what:
+            case "ports":
+                return self._ports()
+            case "report":
+                return self._report()
+            case "tasks":
+                return _stacks()
+            case _:
+                return self._holders(name)
 
     def _holders(self, name: str) -> list[str]:
         """What holds one object of a class, a few steps up."""

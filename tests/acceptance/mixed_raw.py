@@ -189,7 +189,7 @@ async def dns_udp(world: World, name: str) -> None:
             host, end = _name(world)
             if world.strikes():
                 world.books.aborted[name] += 1
-                silent = world.rng.random() < 0.2
+                silent = world.rng.random() < 0.4
                 query = _query(world, f"silent{world.rng.randrange(1000)}.example" if silent else host)
                 transport.sendto(query)
                 if not silent:

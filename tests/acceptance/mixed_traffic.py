@@ -262,7 +262,7 @@ class Run:
         if self.drift > self._bound:
             self.faults.append(f"resident memory moved by {self.drift / MIB:.2f} MiB over the second half")
         share = self.books.aborted.total() / max(1, self.books.exchanges)
-        if not self._aborts * 0.9 < share < self._aborts * 1.8:
+        if not self._aborts * 0.8 < share < self._aborts * 1.8:
             self.faults.append(f"{share:.1%} were broken off")
 
     @property
