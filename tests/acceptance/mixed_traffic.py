@@ -190,6 +190,7 @@ class Run:
             await self._round(world, self._exchanges * (number + 1) // self._rounds)
             if saving is not None:
                 saving.cancel()
+                self._save(f"round {number}")  # what was open at the last reload is looked at again at the next
             seconds = time.monotonic() - begun
             await origins.ask("drop")
             report = await self._settled(proxy)
@@ -222,10 +223,12 @@ class Run:
 
     async def _save_rules(self) -> None:
         """Again and again, each time with another value."""
-        rules = self.folder / "rules" / "rules.yaml"
         for number in itertools.count():
             await asyncio.sleep(self._reload)
-            rules.write_text(RULES.replace('x-mark: "yes"', f'x-mark: "{number}"'))
+            self._save(str(number))
+
+    def _save(self, mark: str) -> None:
+        (self.folder / "rules" / "rules.yaml").write_text(RULES.replace('x-mark: "yes"', f'x-mark: "{mark}"'))
 
     def _next_kind(self) -> str:
         """One of those that are behind their share."""
