@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.command import RunningCommand, rulesproxy, running
 from tests.support.origin import OriginConnection, run_origin
-from tests.support.tools import run_tool
+from tests.support.tools import require_tool, run_tool
 
 HTTP = ("--listen", "127.0.0.1:0")
 DNS = ("--dns", "127.0.0.1:0")
@@ -215,6 +215,7 @@ async def _refused(address: str) -> None:
 
 
 async def test_an_open_exchange_is_finished_first(rules: Path, tmp_path: Path) -> None:
+    require_tool("curl")
     script = SlowOrigin()
     async with run_origin(script) as origin, running("run", rules, *HTTP, cwd=tmp_path) as proxy:
         exchange = asyncio.create_task(_get(proxy, origin.port))
@@ -228,6 +229,7 @@ async def test_an_open_exchange_is_finished_first(rules: Path, tmp_path: Path) -
 
 
 async def test_a_second_signal_ends_it_at_once(rules: Path, tmp_path: Path) -> None:
+    require_tool("curl")
     script = SlowOrigin()
     async with (run_origin(script) as origin,
                 running("run", rules, *HTTP, "--set", "grace=60", cwd=tmp_path) as proxy):
@@ -243,6 +245,7 @@ async def test_a_second_signal_ends_it_at_once(rules: Path, tmp_path: Path) -> N
 
 
 async def test_what_does_not_finish_is_cut_after_the_grace_time(rules: Path, tmp_path: Path) -> None:
+    require_tool("curl")
     script = SlowOrigin()
     async with (run_origin(script) as origin,
                 running("run", rules, *HTTP, "--set", "grace=0.3", cwd=tmp_path) as proxy):

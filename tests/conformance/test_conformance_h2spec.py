@@ -14,6 +14,7 @@ from tests.conformance.test_conformance_http2_server import hello
 from tests.support.certificates import OriginCA
 from tests.support.origin import answering, run_origin
 from tests.support.proxy import RunningProxy
+from tests.support.tools import require_tool
 
 pytestmark = pytest.mark.slow
 #: Five such fields must not fit a frame (http2/4.2/3): the proxy takes frames of 64 KiB.
@@ -34,6 +35,7 @@ async def test_h2spec_passes_the_server(make_proxy: Callable[..., Awaitable[Runn
 async def test_h2specd_passes_the_client(make_proxy: Callable[..., Awaitable[RunningProxy]],
                                          origin_ca: OriginCA) -> None:
     """Every case is an origin of its own, which curl asks through the proxy."""
+    require_tool("curl")
     program = h2spec_tool.built("h2specd")
     leaf = origin_ca.leaf("localhost")
     proxy = await make_proxy(Intercept())
