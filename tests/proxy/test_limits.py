@@ -15,7 +15,7 @@ from tests.support.command import environment
 from tests.support.leaks import until
 from tests.support.origin import run_origin
 from tests.support.proxy import RunningProxy
-from tests.support.tools import curl
+from tests.support.tools import curl, require_tool
 
 MakeProxy = Callable[..., Awaitable[RunningProxy]]
 
@@ -72,6 +72,7 @@ async def test_heads_of_origins(make_proxy: MakeProxy) -> None:
 
 
 async def test_connections(make_proxy: MakeProxy, caplog: pytest.LogCaptureFixture) -> None:
+    require_tool("curl")
     proxy = await make_proxy(connections=2)
     async with run_origin(OK) as origin:
         url = f"http://127.0.0.1:{origin.port}/"

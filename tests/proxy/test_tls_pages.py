@@ -15,6 +15,7 @@ from tests.support.app import RunningApp
 from tests.support.certificates import OriginCA
 from tests.support.origin import run_origin
 from tests.support.stage import SECONDS
+from tests.support.tools import require_tool
 
 MakeApp = Callable[..., Awaitable[RunningApp]]
 
@@ -65,6 +66,7 @@ def refuse(listener: socket.socket, context: ssl.SSLContext) -> None:
 async def test_a_page_says_what_a_server_holds_against_us(
         make_app: MakeApp, origin_ca: OriginCA, tmp_path: Path, alpn: str, shown: str | None, words: str) -> None:
     """In TLS 1.3 a server says so when the handshake is over here."""
+    require_tool("curl")
     strangers = tmp_path / "strangers"
     strangers.mkdir()
     certificate = OriginCA(strangers).leaf("me", flaw="client") if shown else None
